@@ -1,0 +1,159 @@
+"""The one evaluator: a cost is named terms, the rule that combines them, and the constants it read.
+
+Every node's value is a float or an array (plans × …, in front of it an axis of changed constants when a sensitivity
+or a fit is taken); all broadcast. The planner reads ``value`` of the root for a million plans; ``explain`` prints one
+column of the very same tree. Costs of time are seconds; the same tree serves joules, bytes and dollars.
+
+    leaf = formula("weights", "s", "bytes / bandwidth", bytes=2.0e9, bandwidth=chip.hbm_bandwidth)
+    step = total("decode step", [longest("mlp", [leaf, compute]), launch])
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, reduce
+from types import CodeType
+from typing import Any, Literal
+
+import numpy as np
+
+from trainshed.core.constant import Constant, Number
+
+How = Literal["sum", "max", "min", "formula"]
+
+
+def _variadic(op: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    return lambda *args: reduce(op, args)
+
+
+#: What a formula may call; everything else in it is arithmetic.
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "max": _variadic(np.maximum),
+    "min": _variadic(np.minimum),
+    "ceil": np.ceil,
+    "floor": np.floor,
+    "log2": np.log2,
+    "sqrt": np.sqrt,
+    "exp": np.exp,
+}
+
+
+@lru_cache(maxsize=4096)
+def _compiled(expression: str) -> tuple[CodeType, frozenset[str]]:
+    tree = ast.parse(expression, mode="eval")
+    names = frozenset(n.id for n in ast.walk(tree) if isinstance(n, ast.Name)) - FUNCTIONS.keys()
+    return compile(tree, f"<formula {expression}>", "eval"), names
+
+
+def evaluate(expression: str, names: dict[str, Any]) -> Number:
+    """The value of an arithmetic expression over ``names`` (floats or arrays) and FUNCTIONS."""
+    code, wanted = _compiled(expression)
+    if missing := wanted - names.keys():
+        raise ValueError(f"formula {expression!r} names {', '.join(sorted(missing))}, which it was not given")
+    value = eval(code, {"__builtins__": {}, **FUNCTIONS}, names)
+    return float(value) if np.ndim(value) == 0 else np.asarray(value, dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Cost:
+    """A node: ``what`` it is, its value and unit, ``how`` it follows from children, constants and inputs."""
+
+    what: str
+    unit: str
+    how: How
+    value: Number
+    children: tuple[tuple[str, Cost], ...] = ()
+    constants: tuple[tuple[str, Constant], ...] = ()
+    inputs: tuple[tuple[str, Number], ...] = ()
+    expression: str = ""
+
+    def at(self, index: tuple[int, ...] | int, shape: tuple[int, ...] | None = None) -> Cost:
+        """The tree of one element (one plan) of an array-valued tree; ``min`` nodes keep only what was chosen."""
+        shape = np.shape(self.value) if shape is None else shape
+        index = (index,) if isinstance(index, int) else index
+
+        def pick(value: Number) -> float:
+            return float(value) if np.ndim(value) == 0 else float(np.broadcast_to(value, shape)[index])
+
+        children = tuple((name, child.at(index, shape)) for name, child in self.children)
+        if self.how == "min":
+            best = min(children, key=lambda c: float(c[1].value))
+            return replace(self, how="sum", value=pick(self.value), children=(best,))
+        constants = tuple((name, c.with_value(pick(c.value))) for name, c in self.constants)
+        inputs = tuple((name, pick(v)) for name, v in self.inputs)
+        return replace(self, value=pick(self.value), children=children, constants=constants, inputs=inputs)
+
+    def walk(self) -> Iterator[Cost]:
+        """This node and all below it, depth first."""
+        yield self
+        for _, child in self.children:
+            yield from child.walk()
+
+    def used_constants(self) -> dict[str, Constant]:
+        """Every constant the value rests on, by full name."""
+        return {c.name: c for node in self.walk() for _, c in node.constants}
+
+    def named(self, what: str) -> Cost:
+        """The same cost under another name."""
+        return replace(self, what=what)
+
+    def formula_text(self) -> str:
+        """The expression of a scalar node with its inputs written as numbers: children and constants stay names."""
+        values = {name: repr(float(v)) for name, v in self.inputs}
+        tree = ast.parse(self.expression, mode="eval")
+
+        class Fill(ast.NodeTransformer):
+            def visit_Name(self, node: ast.Name) -> ast.AST:
+                return ast.parse(values[node.id], mode="eval").body if node.id in values else node
+
+        return ast.unparse(Fill().visit(tree))
+
+
+def formula(what: str, unit: str, expression: str, **names: Number | Constant | Cost) -> Cost:
+    """A node computed by an arithmetic expression over inputs (numbers), constants and child costs, by keyword.
+
+    A number is a fact of the workload; a number of the hardware or the software must come as a Constant.
+    """
+    values: dict[str, Any] = {n: v.value if isinstance(v, Constant | Cost) else v for n, v in names.items()}
+    return Cost(
+        what, unit, "formula", evaluate(expression, values),
+        tuple((n, v) for n, v in names.items() if isinstance(v, Cost)),
+        tuple((n, v) for n, v in names.items() if isinstance(v, Constant)),
+        tuple((n, v) for n, v in names.items() if not isinstance(v, Cost | Constant)),
+        expression,
+    )  # fmt: skip
+
+
+def _combined(what: str, how: How, op: Callable[[Any, Any], Any], children: Sequence[Cost], unit: str | None) -> Cost:
+    if not children:
+        return Cost(what, unit or "s", "sum", 0.0)
+    value = reduce(op, (c.value for c in children))
+    return Cost(what, unit or children[0].unit, how, value, tuple((f"c{i}", c) for i, c in enumerate(children)))
+
+
+def total(what: str, children: Sequence[Cost], unit: str | None = None) -> Cost:
+    """The sum of costs that follow one another; of none, zero."""
+    return _combined(what, "sum", np.add, children, unit)
+
+
+def longest(what: str, children: Sequence[Cost], unit: str | None = None) -> Cost:
+    """The largest of costs that run side by side."""
+    return _combined(what, "max", np.maximum, children, unit)
+
+
+def cheapest(what: str, children: Sequence[Cost], unit: str | None = None) -> Cost:
+    """The smallest of alternatives, element by element (the algorithm that a good library chooses)."""
+    return _combined(what, "min", np.minimum, children, unit)
+
+
+def scaled(what: str, cost: Cost, factor: Number | Constant) -> Cost:
+    """``factor`` times a cost (so many layers, micro-batches, …)."""
+    return formula(what, cost.unit, "times * each", times=factor, each=cost)
+
+
+def finite(value: float) -> float | None:
+    """A number for JSON: NaN and infinity become None."""
+    return value if math.isfinite(value) else None
