@@ -101,7 +101,7 @@ class Chip:
     tdp_alternative: Constant | None
     idle_power: Constant | None
     energy: Mapping[str, Constant]
-    """J per action: ``mac.bf16`` …, ``vector``, ``scalar``, ``hbm`` (per byte), ``sbuf``/``l2``, ``link`` (per byte)."""
+    """J per action: ``mac.bf16`` …, ``vector``, ``scalar``; per byte: ``hbm``, ``sbuf`` or ``l2``, ``link``."""
     neuron: NeuronCore | None = None
     gpu: GpuCore | None = None
     fitted: Mapping[str, Constant] = field(default_factory=dict)
