@@ -1,9 +1,9 @@
 """Errors a user can make, each told in one sentence.
 
-    TrainshedError
-    ├── UserError          the user's mistake: exit code 2
-    │   └── PlanError      a plan that does not divide or does not exist
-    └── ResultError        a result that fails what was required of it: exit code 1
+TrainshedError
+├── UserError          the user's mistake: exit code 2
+│   └── PlanError      a plan that does not divide or does not exist
+└── ResultError        a result that fails what was required of it: exit code 1
 """
 
 from __future__ import annotations
