@@ -1,0 +1,1 @@
+"""Operator costs on any device: pure closed formulas over arrays."""
