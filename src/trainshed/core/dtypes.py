@@ -5,12 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from trainshed.core.errors import UserError
-
-#: Bytes per element, block scales included (OCP MX: one byte per 32; nvfp4: one byte per 16).
-BYTES: dict[str, float] = {
-    "fp32": 4.0, "tf32": 4.0, "bf16": 2.0, "fp16": 2.0, "fp8": 1.0, "int8": 1.0,
-    "mxfp8": 1.0 + 1 / 32, "mxfp4": 0.5 + 1 / 32, "nvfp4": 0.5 + 1 / 16, "int4": 0.5 + 2 / 128,
-}  # fmt: skip
+from trainshed.numerics.dtypes import BYTES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""dtypes and their sizes (values come with the virtual NeuronCore)."""
