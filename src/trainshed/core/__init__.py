@@ -3,7 +3,7 @@
 from trainshed.core.activity import NOTHING, Activity
 from trainshed.core.constant import Array, Constant, Number, map_constants, replace_values
 from trainshed.core.cost import Cost, cheapest, formula, longest, scaled, total
-from trainshed.core.dtypes import BYTES, Dtypes
+from trainshed.core.dtypes import Dtypes
 from trainshed.core.errors import PlanError, ResultError, TrainshedError, UserError, unknown_name
 from trainshed.core.op import (
     Attention,
@@ -19,6 +19,7 @@ from trainshed.core.op import (
 )
 from trainshed.core.plan import Degree, Plan, Recompute
 from trainshed.core.result import Assumption, Evidence, Result, plain
+from trainshed.numerics.dtypes import BYTES
 
 __all__ = [
     "BYTES", "NOTHING", "Activity", "Array", "Assumption", "Attention", "Block", "Constant", "Cost", "Degree", "Dtypes",
