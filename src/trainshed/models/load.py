@@ -1,0 +1,111 @@
+"""From a name or a ``config.json`` to a Model."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from trainshed.core.dtypes import Dtypes
+from trainshed.core.errors import UserError, unknown_name
+from trainshed.core.result import Assumption
+from trainshed.models.decoder import Decoder
+from trainshed.models.families import Family, family, known
+from trainshed.models.fields import Fields
+from trainshed.models.model import Model, PublishedCount
+
+CONFIGS = Path(__file__).parent / "configs"
+PUBLISHED = Path(__file__).parent / "published.toml"
+
+
+def builtin() -> list[str]:
+    """Names of the models that ship with Trainshed."""
+    return sorted(p.stem for p in CONFIGS.glob("*.json"))
+
+
+def load(name_or_path: str | Path) -> Model:
+    """A built-in model by name, a ``config.json`` by path, or the directory that holds one."""
+    text = str(name_or_path)
+    path = Path(text)
+    if path.is_dir():
+        path = path / "config.json"
+    if path.suffix == ".json":
+        name = path.parent.name if path.name == "config.json" else path.stem
+        return from_config(_read(path), name=name or "model", where=str(path))
+    key = text.lower()
+    if not (CONFIGS / f"{key}.json").is_file():
+        raise unknown_name("model", text, builtin(), where="model")
+    return _builtin(key)
+
+
+def from_config(config: Mapping[str, Any], *, name: str, where: str) -> Model:
+    """A Model from the fields of a ``config.json``."""
+    fields = Fields(config, where=where)
+    if isinstance(fields.config.get("text_config"), Mapping):
+        fields = fields.lifted("text_config")
+    facts, assumptions = _family(fields)
+    if facts.refused:
+        raise UserError("architecture not read", where=where, value=facts.name, expected=facts.refused)
+    decoder = Decoder(fields, facts)
+    graph = decoder.graph()
+    return Model(
+        name=name, family=facts.name, source=str(config.get("_source", where)), graph=graph, hidden=decoder.hidden,
+        layers=len(graph.order), vocab=fields.count("vocab"),
+        max_context=fields.count("positions", facts.max_context, least=0) or None, dtypes=_dtypes(fields, facts),
+        published=_published().get(name), assumptions=assumptions,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=512)
+def _builtin(name: str) -> Model:
+    return from_config(_read(CONFIGS / f"{name}.json"), name=name, where=f"{name}.json")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("no such file", where="model", value=str(path), expected="a config.json") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError("not readable as JSON", where=str(path), value=str(error), expected="a config.json") from None
+    if not isinstance(config, dict):
+        raise UserError("not a JSON object", where=str(path), value=type(config).__name__, expected="a config object")
+    return config
+
+
+def _family(fields: Fields) -> tuple[Family, tuple[Assumption, ...]]:
+    """The facts of the config's model_type; those of Llama, said so, for a type that the table lacks."""
+    name = fields.get("model_type")
+    if not isinstance(name, str) or not name:
+        raise fields.missing("model_type", f"a string such as {', '.join(known()[:6])}, …")
+    if (facts := family(name)) is not None:
+        return facts, ()
+    facts = family("llama")
+    assert facts is not None
+    return facts, (
+        Assumption(
+            what=f"architecture of model_type {name!r} beyond its fields", value="as llama", status="estimated",
+            source="families.toml has no such entry",
+        ),
+    )  # fmt: skip
+
+
+def _dtypes(fields: Fields, facts: Family) -> Dtypes | None:
+    """Storage types: ``quantization_config`` first, then ``torch_dtype``, then what the family is published in."""
+    plain = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+    weights = plain.get(str(fields.get("torch_dtype", fields.get("dtype"))), facts.weights_dtype)
+    if not weights:
+        return None
+    wide = "bf16" if weights == "fp8" else weights
+    return Dtypes(weights=weights, experts=facts.experts_dtype, activations=wide, kv=wide)
+
+
+@lru_cache(maxsize=1)
+def _published() -> dict[str, PublishedCount]:
+    if not PUBLISHED.is_file():
+        return {}
+    table = tomllib.loads(PUBLISHED.read_text(encoding="utf-8"))
+    return {name: PublishedCount(**entry) for name, entry in table.items()}
