@@ -3,43 +3,57 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from functools import cache, cached_property
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from trainshed.core import Constant, Number, UserError, unknown_name
-from trainshed.software import toml
-from trainshed.software.schema import Engine, Framework, Package
+from trainshed.core import Constant, Number, unknown_name
+from trainshed.core.load import Table, read
+from trainshed.software.schema import ENGINE_MECHANISMS, FRAMEWORK_MECHANISMS, Engine, Framework, Package
 
 HERE = Path(__file__).parent
-_KINDS: dict[str, tuple[str, type[Package]]] = {"framework": ("frameworks", Framework), "engine": ("engines", Engine)}
 
 
 @dataclass(frozen=True)
+class _Kind:
+    """Frameworks or engines: where their files are, what a table of them becomes, which constants they have."""
+
+    name: str
+    folder: str
+    package: type[Package]
+    mechanisms: Mapping[str, tuple[str, str]] = field(compare=False, hash=False)
+
+
+_KINDS = {
+    "framework": _Kind("framework", "frameworks", Framework, FRAMEWORK_MECHANISMS),
+    "engine": _Kind("engine", "engines", Engine, ENGINE_MECHANISMS),
+}
+#: Fields of a package that the catalogue fills in itself.
+_FILLED = {"name", "family", "version", "aliases", "constants"}
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Family:
     """One TOML file: a family with its versions, oldest first."""
 
-    kind: str
     name: str
-    title: str
     aliases: tuple[str, ...]
     newest: str
     """The version taken where neither version nor date is known."""
     versions: tuple[str, ...]
-    tables: Mapping[str, Mapping[str, Any]]
-    """Policies by version, those of the file filled in."""
-    constants: Mapping[str, Mapping[str, toml.Entry]]
-    """Own constants by version."""
+    policies: Mapping[str, Mapping[str, Any]]
+    """Fields of the package by version, those of the file filled in."""
+    constants: Mapping[str, Mapping[str, Constant]]
+    """Own constants by version, without their package's name."""
 
     def nearest(self, version: str, date: str) -> str:
         """The newest version not after ``version`` (or, without one, ``date``); the oldest if all are after it."""
         if version:
-            wanted = _key(version)
-            before = [v for v in self.versions if _key(v) <= wanted]
+            before = [v for v in self.versions if _key(v) <= _key(version)]
         elif date:
-            before = [v for v in self.versions if str(self.tables[v].get("date", "")) <= date]
+            before = [v for v in self.versions if str(self.policies[v].get("date", "")) <= date]
         else:
             return self.newest
         return before[-1] if before else self.versions[0]
@@ -50,129 +64,156 @@ class Software:
 
     def __init__(self, *, overrides: Mapping[str, Number] | None = None) -> None:
         self._overrides = dict(overrides or {})
-        self._cache: dict[tuple[str, str, str], Package] = {}
+        self._cache: dict[str, Package] = {}
 
     def framework(self, name: str, *, version: str = "", date: str = "") -> Framework:
         """The framework that a text names, in the nearest version; ``date`` chooses one where the text does not."""
-        found = self._package("framework", name, version, date)
+        found = self._package(_KINDS["framework"], name, version, date)
         assert isinstance(found, Framework)
         return found
 
     def engine(self, name: str, version: str = "", *, date: str = "") -> Engine:
         """The serving engine that a text names, in the nearest version."""
-        found = self._package("engine", name, version, date)
+        found = self._package(_KINDS["engine"], name, version, date)
         assert isinstance(found, Engine)
         return found
 
     def default_framework(self, vendor: str) -> Framework:
         """What a user of that vendor's chips gets who names no framework."""
-        return self.framework(self._default("framework", vendor))
+        return self.framework(_default("framework", vendor))
 
     def default_engine(self, vendor: str) -> Engine:
         """What a user of that vendor's chips gets who names no engine."""
-        return self.engine(self._default("engine", vendor))
+        return self.engine(_default("engine", vendor))
 
     def frameworks(self) -> list[str]:
         """Names of all frameworks with their versions."""
-        return [_label(f.name, v) for f in self._families["framework"] for v in f.versions]
+        return [_label(f.name, v) for f in _families("framework") for v in f.versions]
 
     def engines(self) -> list[str]:
         """Names of all engines with their versions."""
-        return [_label(f.name, v) for f in self._families["engine"] for v in f.versions]
+        return [_label(f.name, v) for f in _families("engine") for v in f.versions]
 
-    @cached_property
-    def _families(self) -> dict[str, list[_Family]]:
-        return {kind: _read_families(kind) for kind in _KINDS}
-
-    @cached_property
-    def _estimates(self) -> Mapping[str, Mapping[str, toml.Entry]]:
-        return toml.tables(HERE / "estimates.toml")
-
-    @cached_property
-    def _fitted(self) -> Mapping[str, Mapping[str, toml.Entry]]:
-        return toml.tables(HERE / "fitted.toml")
-
-    def _default(self, kind: str, vendor: str) -> str:
-        for family in self._families[kind]:
-            if vendor in family.tables[family.newest].get("default_for", ()):
-                return family.name
-        raise unknown_name("vendor", vendor, [], where=f"the default {kind}")
-
-    def _package(self, kind: str, text: str, version: str, date: str) -> Package:
-        family, wanted = _match(kind, text, self._families[kind])
+    def _package(self, kind: _Kind, text: str, version: str, date: str) -> Package:
+        family, wanted = _match(kind.name, text)
         chosen = family.nearest(version or wanted, date)
-        key = (kind, family.name, chosen)
+        label = _label(family.name, chosen)
+        key = f"{kind.name}/{label}"
         if key not in self._cache:
-            self._cache[key] = self._build(family, chosen)
+            values: dict[str, Any] = dict(family.policies[chosen])
+            values |= {"name": label, "family": family.name, "version": chosen, "aliases": family.aliases}
+            self._cache[key] = kind.package(**values, constants=self._constants(kind, family, chosen))
         return self._cache[key]
 
-    def _build(self, family: _Family, version: str) -> Package:
-        folder, cls = _KINDS[family.kind]
-        label = _label(family.name, version)
-        policies = {k: v for k, v in family.tables[version].items() if k not in ("aliases", "newest")}
-        known = {f.name for f in fields(cls)}
-        for key in policies:
-            if key not in known:
-                raise unknown_name("key", key, known, where=f"{folder}/{family.name}.toml")
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in policies.items()}
-        values |= {"name": label, "family": family.name, "version": version, "aliases": family.aliases}
-        return cls(**values, constants=self._constants(family, version, label))
-
-    def _constants(self, family: _Family, version: str, label: str) -> dict[str, Constant]:
+    def _constants(self, kind: _Kind, family: _Family, version: str) -> dict[str, Constant]:
         """Estimates, then what the file says, then what was fitted: each replaces what stands before it."""
-        prefix = f"{family.kind}/{label}"
-        entries: dict[str, toml.Entry] = dict(self._estimates[family.kind])
-        entries |= family.constants[version]
-        for v in _by_distance(family.versions, version):
-            carried = self._fitted.get(f"{family.kind}/{_label(family.name, v)}", {})
-            for key, entry in carried.items():
-                if entries.get(key) is None or entries[key].status != "fitted":
-                    entries[key] = entry if v == version else entry.carried(_label(family.name, v))
-        constants = {key: entry.constant(f"{prefix}.{key}") for key, entry in entries.items()}
-        return {
-            key: c.with_value(self._overrides[c.name], status="given") if c.name in self._overrides else c
-            for key, c in constants.items()
-        }
+        found = {**_estimates(kind.name), **family.constants[version]}
+        fitted = _fitted()
+        for v in reversed(_by_distance(family.versions, version)):
+            for key, constant in fitted.get(f"{kind.name}/{_label(family.name, v)}", {}).items():
+                note = "" if v == version else f"carried from {_label(family.name, v)}"
+                found[key] = constant if not note else constant.with_value(constant.value, note=note)
+        prefix = f"{kind.name}/{_label(family.name, version)}"
+        named = {key: c.with_value(c.value, name=f"{prefix}.{key}") for key, c in found.items()}
+        return {k: c.with_value(self._overrides[c.name]) if c.name in self._overrides else c for k, c in named.items()}
 
 
 @cache
-def _read_families(kind: str) -> list[_Family]:
-    return [_family(kind, path) for path in sorted((HERE / _KINDS[kind][0]).glob("*.toml"))]
+def _families(kind: str) -> tuple[_Family, ...]:
+    return tuple(_family(_KINDS[kind], path) for path in sorted((HERE / _KINDS[kind].folder).glob("*.toml")))
 
 
-def _family(kind: str, path: Path) -> _Family:
-    raw = toml.read(path)
-    versions = raw.pop("version", None)
-    if not isinstance(versions, dict) or not versions:
-        raise UserError("no versions", where=path.name, value=sorted(raw), expected="at least one [version.…] table")
-    shared = {k: v for k, v in raw.items() if not toml.is_entry(v)}
-    constants = {k: toml.entry(v, path, k) for k, v in raw.items() if toml.is_entry(v)}
-    ordered = tuple(sorted(versions, key=_key))
-    own = {
-        v: {k: toml.entry(e, path, f"version.{v}.{k}") for k, e in versions[v].items() if toml.is_entry(e)}
-        for v in ordered
-    }
-    return _Family(
-        kind=kind, name=path.stem, title=shared["title"], aliases=tuple(shared.get("aliases", (path.stem,))),
-        newest=str(shared.get("newest", ordered[-1])), versions=ordered,
-        tables={v: {**shared, **{k: e for k, e in versions[v].items() if not toml.is_entry(e)}} for v in ordered},
-        constants={v: {**constants, **own[v]} for v in ordered},
-    )  # fmt: skip
+@cache
+def _estimates(kind: str) -> Mapping[str, Constant]:
+    root = read(HERE / "estimates.toml")
+    tables = {name: root.table(name) for name in _KINDS}
+    root.done()
+    table = tables[kind]
+    assert table is not None
+    found = _numbers(table, _KINDS[kind])
+    table.done()
+    for key in _KINDS[kind].mechanisms:
+        if key not in found:
+            raise table.error("a mechanism without an estimate", value=key, expected=f"{key} = {{ value = … }}")
+    return found
 
 
-def _match(kind: str, text: str, families: Iterable[_Family]) -> tuple[_Family, str]:
+@cache
+def _fitted() -> Mapping[str, Mapping[str, Constant]]:
+    """Constants by package, as the fitting program wrote them."""
+    root = read(HERE / "fitted.toml")
+    found: dict[str, Mapping[str, Constant]] = {}
+    for key in list(root.keys()):
+        table = root.table(key)
+        assert table is not None
+        found[key] = _numbers(table, _KINDS[key.partition("/")[0]])
+        table.done()
+    root.done()
+    return found
+
+
+def _numbers(table: Table, kind: _Kind) -> dict[str, Constant]:
+    return {key: table.number(key, unit, name=key) for key, (unit, _) in kind.mechanisms.items() if key in table}
+
+
+def _family(kind: _Kind, path: Path) -> _Family:
+    root = read(path)
+    shared, constants = _policies(root, kind), _numbers(root, kind)
+    aliases, newest, table = root.texts("aliases"), root.text("newest", ""), root.table("version")
+    if table is None or not table.keys():
+        raise root.error("no versions", "version", expected="at least one [version.…] table")
+    versions = tuple(sorted(table.keys(), key=_key))
+    policies: dict[str, dict[str, Any]] = {}
+    own: dict[str, dict[str, Constant]] = {}
+    for v in versions:
+        entry = table.table(v)
+        assert entry is not None
+        policies[v], own[v] = {**shared, **_policies(entry, kind)}, {**constants, **_numbers(entry, kind)}
+        entry.done()
+    table.done()
+    root.done()
+    if newest and newest not in versions:
+        raise unknown_name("version", newest, versions, where=root.file.where(("newest",)))
+    return _Family(name=path.stem, aliases=aliases, newest=newest or versions[-1], versions=versions,
+                   policies=policies, constants=own)  # fmt: skip
+
+
+def _policies(table: Table, kind: _Kind) -> dict[str, Any]:
+    """The fields of the package that a table gives, by the kind of each field's default."""
+    found: dict[str, Any] = {}
+    for f in fields(kind.package):
+        if f.name in _FILLED or f.name not in table:
+            continue
+        default = "" if f.default is MISSING else f.default
+        if isinstance(default, tuple):
+            found[f.name] = table.texts(f.name)
+        elif isinstance(default, bool):
+            found[f.name] = table.flag(f.name)
+        elif isinstance(default, int):
+            found[f.name] = table.integer(f.name)
+        else:
+            found[f.name] = table.text(f.name)
+    return found
+
+
+def _default(kind: str, vendor: str) -> str:
+    defaults = {v: f.name for f in _families(kind) for v in f.policies[f.newest].get("default_for", ())}
+    if vendor not in defaults:
+        raise unknown_name("vendor", vendor, defaults, where=f"the default {kind}")
+    return defaults[vendor]
+
+
+def _match(kind: str, text: str) -> tuple[_Family, str]:
     """The family whose longest alias the text starts with, and the version in the rest of the text."""
-    families = list(families)
+    families = _families(kind)
     low = text.strip().lower()
-    best: tuple[int, _Family] | None = None
-    for family in families:
-        for alias in {family.name, *family.aliases}:
-            if low.startswith(alias.lower()) and (best is None or len(alias) > best[0]):
-                best = (len(alias), family)
-    if best is None:
+    pairs = [(alias.lower(), family) for family in families for alias in {family.name, *family.aliases}]
+    found = [(len(alias), family) for alias, family in pairs if low.startswith(alias)]
+    if not found:
         raise unknown_name(kind, text, [f.name for f in families], where=f"--{kind}")
-    numbers = re.findall(r"\d+(?:\.\d+)*", low[best[0] :])
-    return best[1], numbers[-1] if numbers else ""
+    length, family = max(found, key=lambda pair: pair[0])
+    numbers = re.findall(r"\d+(?:\.\d+)*", low[length:])
+    return family, numbers[-1] if numbers else ""
 
 
 def _key(version: str) -> tuple[int, ...]:

@@ -10,6 +10,27 @@ from trainshed.core import Constant, UserError
 
 AttentionKernel = Literal["flash", "naive"]
 
+#: Mechanism → (unit, what it means). ``estimates.toml`` holds the value where nothing better is known.
+FRAMEWORK_MECHANISMS: dict[str, tuple[str, str]] = {
+    "gemm_share": ("1", "part of a good GEMM kernel's rate that the framework or its compiler keeps"),
+    "attention_share": ("1", "the same for the attention kernel it calls"),
+    "elementwise_share": ("1", "the same for bandwidth-bound passes"),
+    "launch": ("s", "host time per kernel launch; a kernel shorter than this costs this"),
+    "step": ("s", "host time per step: data loading, logging, gradient scaling, barriers"),
+    "micro_batch": ("s", "host time per micro-batch and pipeline stage"),
+    "overlap_tp": ("1", "part of a TP collective that may hide behind compute which runs at the same time"),
+    "overlap_dp": ("1", "the same for the gradient reduction"),
+    "overlap_fsdp": ("1", "the same for FSDP's weight gathers"),
+    "overlap_ep": ("1", "the same for expert dispatch and combine"),
+    "overlap_pp": ("1", "the same for sends between pipeline stages"),
+    "overlap_cp": ("1", "the same for the exchange of keys and values"),
+    "quantise_passes": ("1", "passes over each GEMM operand to make its low-precision copies"),
+}
+ENGINE_MECHANISMS: dict[str, tuple[str, str]] = {}
+Schedule = Literal["chunked", "prefill-first", "static"]
+Reserve = Literal["present", "whole"]
+Bucket = Literal["none", "power-of-two", "whole"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
@@ -39,17 +60,7 @@ class Package:
 class Framework(Package):
     """A training framework: what it fuses, overlaps and stores, and what it loses against good kernels.
 
-    Mechanisms in ``constants`` (unit in brackets; ``estimates.toml`` says how each default was chosen):
-
-    - ``gemm_share`` [1]: part of a good GEMM kernel's rate that the framework or its compiler keeps
-    - ``attention_share`` [1]: the same for the attention kernel it calls
-    - ``elementwise_share`` [1]: the same for bandwidth-bound passes
-    - ``launch`` [s]: host time per kernel launch; a kernel shorter than this costs this
-    - ``step`` [s]: host time per step (data loading, logging, gradient scaling, barriers)
-    - ``micro_batch`` [s]: host time per micro-batch and pipeline stage
-    - ``overlap_tp overlap_dp overlap_fsdp overlap_ep overlap_pp overlap_cp`` [1]: part of that collective's time that
-      may hide behind compute which runs at the same time (0: never, 1: all that fits)
-    - ``quantise_passes`` [1]: passes over each GEMM operand to make its low-precision copies (fp8-class dtypes only)
+    Its ``constants`` are the mechanisms of ``FRAMEWORK_MECHANISMS``.
     """
 
     default_for: tuple[str, ...] = ()
@@ -72,6 +83,40 @@ class Framework(Package):
 
 @dataclass(frozen=True, kw_only=True)
 class Engine(Package):
-    """A serving engine: scheduling policy and host costs."""
+    """A serving engine: how it schedules, what it keeps and pads, and what it costs besides good kernels.
+
+    Mechanisms in ``constants`` (unit in brackets; ``estimates.toml`` says how each default was chosen):
+
+    - ``gemm_share`` [1]: part of a good GEMM kernel's rate that the engine keeps when it works on whole prompts
+    - ``decode_share`` [1]: the same for the products of a decode step, which read weights
+    - ``attention_share`` [1]: the same for its decode attention over the (paged) KV cache
+    - ``expert_share`` [1]: the same for its MoE kernels
+    - ``launch`` [s]: host time per kernel launched eagerly; a step is never shorter than its launches
+    - ``step_host`` [s]: host time per step that no kernel hides (scheduling, sampling, graph launch)
+    - ``sequence_host`` [s]: the same per running sequence (token bookkeeping, detokenising, streaming)
+    - ``request_host`` [s]: host time of a request before its first step (HTTP, tokenising, admission)
+    - ``collective`` [s]: time added to each collective on small messages (synchronisation of ranks)
+    - ``prefill_stall`` [1]: part of a prompt's prefill that the sequences already decoding wait for
+    - ``memory_fraction`` [1]: part of HBM that the engine may use
+    - ``max_batch`` [count]: sequences that run at once, unless the user says otherwise
+    - ``tokens_per_step`` [count]: prompt tokens that one step takes, unless the user says otherwise
+    """
 
     default_for: tuple[str, ...] = ()
+    """Chip vendors for which this is what a user gets who names none."""
+    schedule: Schedule = "chunked"
+    """``chunked``: prompt chunks ride in decode steps; ``prefill-first``: whole prompts go before decode steps;
+    ``static``: one batch is filled, prefilled and decoded to its end."""
+    reserves: Reserve = "present"
+    """KV memory of a sequence: ``present`` grows with its tokens, ``whole`` is kept for isl + osl from the start."""
+    bucket: Bucket = "none"
+    """What a decode step attends: ``none`` the tokens there are; ``power-of-two`` the next compiled length;
+    ``whole`` isl + osl in every step."""
+    first_bucket: int = 128
+    """The smallest compiled length, tokens."""
+    pads_prompts: bool = False
+    """Prompts are padded to a compiled length too."""
+    routes_all: bool = False
+    """Prefill computes every expert for every token (no token permutation in the compiled graph)."""
+    reads_per_expert: int = 1
+    """How often a decode step reads the experts it hits."""
