@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from trainshed.core.constant import Constant
 
 Architecture = Literal["neuroncore", "gpu", "tpu"]
 Topology = Literal["chip", "ring", "torus", "mesh", "switch", "leaf-spine"]
+Purchase = Literal["capacity-block", "on-demand", "reserved", "spot"]
+#: Purchase kinds in the order in which a price is chosen (Capacity Blocks are what large jobs buy).
+PURCHASES: tuple[Purchase, ...] = get_args(Purchase)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +155,18 @@ class Overhead:
     switch: Constant | None
     """W per chip for scale-up and scale-out switches."""
     pue: Constant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """One offer for an instance, brought to one chip."""
+
+    instance: str
+    chips: int
+    purchase: Purchase
+    region: str
+    per_chip_hour: Constant
+    """USD/h; the note says what the whole instance costs."""
 
 
 @dataclass(frozen=True, kw_only=True)

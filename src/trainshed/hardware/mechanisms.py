@@ -1,0 +1,133 @@
+"""Fitted mechanisms: what a chip or an interconnect reaches of its data sheet, and its fixed times.
+
+``fitted.toml`` holds what the fitting program found, ``estimates.toml`` what is assumed where nothing was measured. A
+chip's value is its own fitted one, else that of its predecessor (and so on back), else the estimate for its kind; an
+interconnect likewise, along ``[carry]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from trainshed import units
+from trainshed.core import Constant
+from trainshed.core.load import Table, read
+from trainshed.hardware.values import Values
+
+HERE = Path(__file__).parent
+#: Units that a mechanism may have; a bare number is a fraction.
+_UNITS = ("s", "B", "B/s", "W", "count")
+
+
+def _unit(table: Table, key: str) -> str:
+    spec = table.data[key]
+    value = spec.get("value") if isinstance(spec, Mapping) else None
+    if not isinstance(value, str):
+        return "1"
+    spelling = value.strip().lstrip("0123456789.eE+-_ ")
+    for unit in ("1", *_UNITS):
+        try:
+            units.factor(spelling, unit)
+        except units.UnitError:
+            continue
+        return unit
+    raise table.error("unknown unit of a mechanism", key, value=value, expected=f"a fraction, or {', '.join(_UNITS)}")
+
+
+def _constants(table: Table | None, owner: str) -> dict[str, Constant]:
+    if table is None:
+        return {}
+    out = {key: table.number(key, _unit(table, key), name=f"{owner}.{key}") for key in table.keys()}
+    table.done()
+    return out
+
+
+class Mechanisms:
+    """Both files, and the rule that carries over."""
+
+    def __init__(self, values: Values, fitted: Path = HERE / "fitted.toml", estimates: Path = HERE / "estimates.toml"):
+        self.values = values
+        self._fitted, self._carry, self._estimates = _read_all(fitted, estimates)
+
+    def _own(self, owner: str, key: str, name: str) -> Constant | None:
+        """The fitted (or overridden, or user-set) constant of exactly this owner."""
+        own = self._fitted.get(owner, {}).get(key)
+        if own is not None:
+            return self.values.apply(own.with_value(own.value, name=name))
+        unit = next((e[key].unit for e in self._estimates.values() if key in e), "1")
+        return self.values.absent(name, unit)
+
+    def _find(self, chain: list[str], key: str, estimates: Mapping[str, Constant], infix: str) -> Constant | None:
+        name = f"{chain[0]}.{infix}{key}"
+        for owner in chain:
+            found = self._own(owner, key, f"{owner}.{infix}{key}")
+            if found is None:
+                continue
+            if owner == chain[0]:
+                return found
+            note = f"carried from {owner.split('/', 1)[1]}; {found.note}".rstrip("; ")
+            return self.values.apply(found.with_value(found.value, name=name, status="estimated", note=note))
+        estimate = estimates.get(key)
+        return None if estimate is None else self.values.apply(estimate.with_value(estimate.value, name=name))
+
+    def _filled(
+        self, chain: list[str], estimates: Mapping[str, Constant], infix: str, extra: Iterable[str]
+    ) -> dict[str, Constant]:
+        keys = dict.fromkeys(extra)
+        for owner in chain:
+            keys |= dict.fromkeys(self._fitted.get(owner, {}))
+        keys |= dict.fromkeys(estimates)
+        found = {key: self._find(chain, key, estimates, infix) for key in keys}
+        return {key: constant for key, constant in found.items() if constant is not None}
+
+    def of_chip(self, chain: list[str], architecture: str) -> dict[str, Constant]:
+        """All mechanisms of a chip; ``chain`` is its name and those of its predecessors."""
+        prefix = f"chip/{chain[0]}.fitted."
+        extra = [n.removeprefix(prefix) for n in (*self.values.given, *self.values.overrides) if n.startswith(prefix)]
+        estimates = self._estimates.get(f"architecture/{architecture}", {})
+        return self._filled([f"chip/{c}" for c in chain], estimates, "fitted.", extra)
+
+    def of_interconnect(self, name: str) -> dict[str, Constant]:
+        """All mechanisms of an interconnect (``nvlink4``)."""
+        chain = [name]
+        while chain[-1] in self._carry and self._carry[chain[-1]] not in chain:
+            chain.append(self._carry[chain[-1]])
+        estimates = dict(self._estimates.get("interconnect/default", {}))
+        for owner in reversed(chain):
+            estimates |= self._estimates.get(f"interconnect/{owner}", {})
+        prefix = f"interconnect/{name}."
+        extra = [n.removeprefix(prefix) for n in (*self.values.given, *self.values.overrides) if n.startswith(prefix)]
+        return self._filled([f"interconnect/{c}" for c in chain], estimates, "", extra)
+
+
+def unit_of_mechanism(kind: str, key: str) -> str | None:
+    """The unit of a mechanism of chips or interconnects, None if no file knows it."""
+    _, _, estimates = _read_all(HERE / "fitted.toml", HERE / "estimates.toml")
+    return next((e[key].unit for owner, e in estimates.items() if owner.startswith(kind) and key in e), None)
+
+
+@lru_cache(maxsize=4)
+def _read_all(
+    fitted: Path, estimates: Path
+) -> tuple[dict[str, dict[str, Constant]], dict[str, str], dict[str, dict[str, Constant]]]:
+    own = read(fitted)
+    found = _sections(own, ("chip", "interconnect"))
+    own.done()
+    assumed = read(estimates)
+    carry_table = assumed.table("carry")
+    carry = {key: carry_table.text(key) for key in carry_table.keys()} if carry_table else {}
+    estimated = _sections(assumed, ("architecture", "interconnect"))
+    assumed.done()
+    return found, carry, estimated
+
+
+def _sections(root: Table, kinds: tuple[str, ...]) -> dict[str, dict[str, Constant]]:
+    out: dict[str, dict[str, Constant]] = {}
+    for kind in kinds:
+        table = root.table(kind)
+        for name in table.keys() if table else []:
+            assert table is not None
+            out[f"{kind}/{name}"] = _constants(table.table(name), f"{kind}/{name}")
+    return out
