@@ -26,7 +26,21 @@ FRAMEWORK_MECHANISMS: dict[str, tuple[str, str]] = {
     "overlap_cp": ("1", "the same for the exchange of keys and values"),
     "quantise_passes": ("1", "passes over each GEMM operand to make its low-precision copies"),
 }
-ENGINE_MECHANISMS: dict[str, tuple[str, str]] = {}
+ENGINE_MECHANISMS: dict[str, tuple[str, str]] = {
+    "gemm_share": ("1", "part of a good kernel's rate that the engine keeps on whole prompts"),
+    "decode_share": ("1", "the same for the products of a decode step, which read weights"),
+    "attention_share": ("1", "the same for its decode attention over the (paged) KV cache"),
+    "expert_share": ("1", "the same for its MoE kernels"),
+    "launch": ("s", "host time per kernel launched eagerly; a step is never shorter than its launches"),
+    "step_host": ("s", "host time per step that no kernel hides: scheduling, sampling, graph launch"),
+    "sequence_host": ("s", "the same per running sequence: token bookkeeping, detokenising, streaming"),
+    "request_host": ("s", "host time of a request before its first step: HTTP, tokenising, admission"),
+    "collective": ("s", "time added to each collective on small messages: synchronisation of ranks"),
+    "prefill_stall": ("1", "part of a prompt's prefill that the sequences already decoding wait for"),
+    "memory_fraction": ("1", "part of HBM that the engine may use"),
+    "max_batch": ("count", "sequences that run at once, unless the user says otherwise"),
+    "tokens_per_step": ("count", "prompt tokens that one step takes, unless the user says otherwise"),
+}
 Schedule = Literal["chunked", "prefill-first", "static"]
 Reserve = Literal["present", "whole"]
 Bucket = Literal["none", "power-of-two", "whole"]
@@ -85,21 +99,7 @@ class Framework(Package):
 class Engine(Package):
     """A serving engine: how it schedules, what it keeps and pads, and what it costs besides good kernels.
 
-    Mechanisms in ``constants`` (unit in brackets; ``estimates.toml`` says how each default was chosen):
-
-    - ``gemm_share`` [1]: part of a good GEMM kernel's rate that the engine keeps when it works on whole prompts
-    - ``decode_share`` [1]: the same for the products of a decode step, which read weights
-    - ``attention_share`` [1]: the same for its decode attention over the (paged) KV cache
-    - ``expert_share`` [1]: the same for its MoE kernels
-    - ``launch`` [s]: host time per kernel launched eagerly; a step is never shorter than its launches
-    - ``step_host`` [s]: host time per step that no kernel hides (scheduling, sampling, graph launch)
-    - ``sequence_host`` [s]: the same per running sequence (token bookkeeping, detokenising, streaming)
-    - ``request_host`` [s]: host time of a request before its first step (HTTP, tokenising, admission)
-    - ``collective`` [s]: time added to each collective on small messages (synchronisation of ranks)
-    - ``prefill_stall`` [1]: part of a prompt's prefill that the sequences already decoding wait for
-    - ``memory_fraction`` [1]: part of HBM that the engine may use
-    - ``max_batch`` [count]: sequences that run at once, unless the user says otherwise
-    - ``tokens_per_step`` [count]: prompt tokens that one step takes, unless the user says otherwise
+    Its ``constants`` are the mechanisms of ``ENGINE_MECHANISMS``.
     """
 
     default_for: tuple[str, ...] = ()
@@ -120,3 +120,5 @@ class Engine(Package):
     """Prefill computes every expert for every token (no token permutation in the compiled graph)."""
     reads_per_expert: int = 1
     """How often a decode step reads the experts it hits."""
+    fused: tuple[str, ...] = ("activation", "residual", "position")
+    """Roles of elementwise ops that ride inside a neighbouring kernel (no HBM traffic of their own)."""
