@@ -60,7 +60,8 @@ class _Family:
 
 
 class Software:
-    """Every framework and engine, loaded per name; ``overrides`` replace constants by full name."""
+    """Every framework and engine, loaded per name; ``overrides`` replace constants by full name, as a fit would:
+    a version without a value of its own takes the nearest version's."""
 
     def __init__(self, *, overrides: Mapping[str, Number] | None = None) -> None:
         self._overrides = dict(overrides or {})
@@ -110,12 +111,14 @@ class Software:
         found = {**_estimates(kind.name), **family.constants[version]}
         fitted = _fitted()
         for v in reversed(_by_distance(family.versions, version)):
-            for key, constant in fitted.get(f"{kind.name}/{_label(family.name, v)}", {}).items():
-                note = "" if v == version else f"carried from {_label(family.name, v)}"
-                found[key] = constant if not note else constant.with_value(constant.value, note=note)
+            owner = f"{kind.name}/{_label(family.name, v)}"
+            own = {**fitted.get(owner, {}), **{k: found[k] for k in found if f"{owner}.{k}" in self._overrides}}
+            for key, constant in own.items():
+                note = constant.note if v == version else f"carried from {_label(family.name, v)}"
+                value = self._overrides.get(f"{owner}.{key}", constant.value)
+                found[key] = constant.with_value(value, note=note)
         prefix = f"{kind.name}/{_label(family.name, version)}"
-        named = {key: c.with_value(c.value, name=f"{prefix}.{key}") for key, c in found.items()}
-        return {k: c.with_value(self._overrides[c.name]) if c.name in self._overrides else c for k, c in named.items()}
+        return {key: c.with_value(c.value, name=f"{prefix}.{key}") for key, c in found.items()}
 
 
 @cache
