@@ -21,6 +21,8 @@ class Dtypes:
     """Master weights and both Adam moments, unless the framework says otherwise."""
     matmul: str = ""
     """The product dtype; empty: ``activations`` where weights are narrower than they, else ``weights``."""
+    experts_matmul: str = ""
+    """The product dtype of routed experts, where it is another (checkpoints that quantise the experts only)."""
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -39,6 +41,8 @@ class Dtypes:
             return value
         if tensor_class == "experts":
             return self.weights
+        if tensor_class == "experts_matmul":
+            return self.of("matmul")
         return self.weights if BYTES[self.weights] >= BYTES[self.activations] else self.activations
 
     @classmethod

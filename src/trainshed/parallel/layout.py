@@ -104,13 +104,15 @@ class Layout:
         """Routed token copies that this rank computes (balanced routing), each over 1/etp of an expert's width."""
         return self.tokens(op, block) / self.degree("tp") * op.top_k * self.degree("etp")
 
-    def active_experts(self, op: Experts, block: Block) -> Number:
+    def active_experts(self, op: Experts, block: Block, distinct: Number | None = None) -> Number:
         """Distinct experts of this rank that the tokens of its expert group hit, in expectation.
 
-        With T tokens each choosing k of E experts at random, an expert is hit with probability 1 − (1 − k/E)^T.
+        With T tokens each choosing k of E experts at random, an expert is hit with probability 1 − (1 − k/E)^T. Only
+        ``distinct`` tokens choose, where a batch repeats them.
         """
         local = np.maximum(op.experts / self.degree("ep"), 1.0)
         group = self.tokens(op, block) / self.degree("tp") * self.degree("ep") * self.degree("etp")
+        group = group if distinct is None else np.minimum(group, distinct)
         return local * (1.0 - (1.0 - min(op.top_k / op.experts, 1.0)) ** group)
 
     def pairs(self, op: Attention) -> Number:

@@ -53,19 +53,23 @@ def per_rank(
     frozen: bool = False,
     capacity_factor: Number = 1.0,
     vocabulary_multiple: int = 1,
+    distinct: Number | None = None,
+    reads_per_expert: Number = 1.0,
 ) -> RankWork:
     """Operators, collectives, parameters and kept activations of one rank for one micro-batch.
 
     ``streams``: tokens per sequence to compute, by stream; ``sequences``: sequences of the micro-batch on this rank's
     model replica; ``context``: KV tokens attended (own ones included; None: those computed). ``fused``: roles of
     elementwise ops that ride in a neighbouring kernel. ``naive_attention``: scores go through HBM. ``frozen``: the
-    weights get no gradients (LoRA). ``capacity_factor``: expert slots computed per routed copy. Serving leaves the
-    train-only blocks out; every degree of ``plan`` may be an array.
+    weights get no gradients (LoRA). ``capacity_factor``: expert slots computed per routed copy. ``distinct``: tokens
+    that differ, where a batch repeats them (they share their experts). ``reads_per_expert``: how often the weights of
+    an expert that is hit are read. Serving leaves the train-only blocks out; every degree of ``plan`` may be an array.
     """
     layout = Layout(plan=plan, phase=phase, streams=streams, sequences=sequences, context=context)
     coster = _Coster(
         layout=layout, dtypes=dtypes, ops=device(rank), fused=frozenset(fused), naive=naive_attention, frozen=frozen,
-        capacity=capacity_factor, vocabulary_multiple=vocabulary_multiple,
+        capacity=capacity_factor, vocabulary_multiple=vocabulary_multiple, distinct=distinct,
+        reads_per_expert=reads_per_expert,
     )  # fmt: skip
     blocks = []
     for block in model.graph.blocks:
@@ -94,6 +98,8 @@ class _Coster:
     frozen: bool
     capacity: Number
     vocabulary_multiple: int
+    distinct: Number | None
+    reads_per_expert: Number
 
     @property
     def _training(self) -> bool:
@@ -138,7 +144,7 @@ class _Coster:
     @_cost.register
     def _experts(self, op: Experts, block: Block) -> _Costs:
         tokens = self.layout.expert_copies(op, block) * self.capacity
-        active = self.layout.active_experts(op, block)
+        active = self.layout.active_experts(op, block, self.distinct) * self.reads_per_expert
         n = self.layout.per_tp(op.n, self.layout.degree("etp"))
         product, weights, activations = self._operand_dtypes(op)
         forward = self.ops.experts(
@@ -258,6 +264,8 @@ class _Coster:
         if op.role in _HIGH_PRECISION:
             return activations, max(stored, activations, key=BYTES.__getitem__), activations
         product = self.dtypes.matmul or max(stored, activations, key=BYTES.__getitem__)
+        if op.role == "experts" and self.dtypes.experts_matmul:
+            product = self.dtypes.experts_matmul
         return product, min(stored, product, key=BYTES.__getitem__), min(activations, product, key=BYTES.__getitem__)
 
     def matmul_shape(self, op: Matmul, block: Block) -> tuple[Number, Number]:
