@@ -1,0 +1,71 @@
+"""Results on a terminal: tables, the tree of an explanation, assumptions and evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from trainshed import units
+from trainshed.core import Result
+from trainshed.report.page import Grid
+from trainshed.report.tables import evidence_line, grids, percent, plainly
+
+
+def show(result: Result, console: Console) -> None:
+    """Print a result with what it assumes and what backs it."""
+    if result.command.startswith("explain"):
+        assert isinstance(result.result, Mapping)
+        console.print(tree(result.result["tree"]))
+        rows = [[g["what"], percent(g["gain_for_10_percent"])] for g in result.result["sensitivity"][:15]]
+        console.print(table(Grid(title="What 10 % more would gain", columns=("constant", "gain"), rows=rows)))
+    else:
+        for grid in grids(result):
+            console.print(table(grid))
+    for reason in result.details.get("reasons", ()):
+        console.print(f"[bold red]{reason}[/]")
+    if result.evidence is not None:
+        console.print(evidence_line(result.evidence), style="green")
+    if result.assumptions:
+        console.print("Assumed, since not said:", style="dim")
+        for a in result.assumptions:
+            unit = f" {a.unit}" if a.unit else ""
+            source = f", {a.source}" if a.source else ""
+            console.print(f"  {a.what}: {plainly(a.value)}{unit} ({a.status}{source})", style="dim")
+
+
+def table(grid: Grid) -> Table:
+    """A grid as a rich table: first column left, numbers right."""
+    out = Table(title=grid.title, title_justify="left", header_style="bold")
+    for i, column in enumerate(grid.columns):
+        out.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+    for row in grid.rows:
+        out.add_row(*row)
+    return out
+
+
+def tree(node: Mapping[str, Any], root: float | None = None, floor: float = 0.01) -> Tree:
+    """An explanation as a tree; parts under ``floor`` of the root are folded away."""
+    root = abs(node["value"]) if root is None else root
+    out = Tree(_line(node, root))
+    for c in node["constants"]:
+        out.add(f"[cyan]{c['what']}[/] = {units.format(c['value'], c['unit'])}  [dim]{c['status']}: {c['source']}[/]")
+    same = [c for c in node["children"] if c["unit"] == node["unit"]]
+    small = [c for c in same if root and abs(c["value"]) < floor * root]
+    for child in node["children"]:
+        if child not in small:
+            out.add(tree(child, root if child["unit"] == node["unit"] else abs(child["value"]), floor))
+    if small:
+        rest = sum(c["value"] for c in small)
+        out.add(f"[dim]{len(small)} smaller parts, together {units.format(rest, node['unit'])}[/]")
+    return out
+
+
+def _line(node: Mapping[str, Any], root: float) -> str:
+    share = f" [dim]{100 * node['value'] / root:.1f} %[/]" if root else ""
+    name = node.get("label", node["what"])
+    how = f"= {node['expression']}" if node["how"] == "formula" else f"({node['how']})"
+    return f"[bold]{name}[/] {units.format(node['value'], node['unit'])}{share} [dim]{how}[/]"
