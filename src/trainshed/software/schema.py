@@ -91,8 +91,12 @@ class Framework(Package):
     master_weights: bool = True
     vocabulary_multiple: int = 1
     """The embedding table is padded to a multiple of this (times TP)."""
-    fuses_fsdp_gather: bool = True
-    """FSDP gathers one layer ahead (prefetch) rather than when the layer starts."""
+    dtype: str = "bf16"
+    """What matrix products run in where nobody says."""
+    zero: int = 1
+    """Its usual ZeRO stage (distributed optimizer 1, FSDP 3)."""
+    interleaves: bool = False
+    """Its recipes give pipeline ranks several virtual stages."""
 
 
 @dataclass(frozen=True, kw_only=True)
