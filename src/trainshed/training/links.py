@@ -1,0 +1,65 @@
+"""Communication of one rank in seconds: the collectives of blocks, of data parallelism and between stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from trainshed.core import Cost, Number, total
+from trainshed.fabric import CollectiveCost, Group, collective
+from trainshed.hardware.schema import System
+from trainshed.ops.base import Rank
+from trainshed.parallel import BlockWork, Collective, Span
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Links:
+    """The fabric of a system as the ranks of one job see it; equal collectives are costed once."""
+
+    system: System
+    rank: Rank
+    _known: dict[tuple[object, ...], CollectiveCost] = field(default_factory=dict, init=False)
+
+    @property
+    def ranks_per_chip(self) -> float:
+        """Ranks that share one chip's links."""
+        return 1.0 / self.rank.share
+
+    def cost(self, kind: str, size: Number, span: Span, dtype: str = "bf16") -> CollectiveCost:
+        """One collective among the ranks of ``span``."""
+        key = (kind, dtype, _key(size), _key(span.ranks), _key(span.stride))
+        if key not in self._known:
+            self._known[key] = collective(
+                kind, size=size, group=Group(ranks=span.ranks, stride=span.stride), levels=self.system.levels,
+                ranks_per_chip=self.ranks_per_chip, dtype=dtype,
+            )  # fmt: skip
+        return self._known[key]
+
+    def block(self, block: BlockWork, direction: str, axes: Sequence[str]) -> Cost:
+        """All collectives of a block in one direction along some axes; none where every group has one rank."""
+        name = "/".join(axes)
+        found = [self._of(c) for c in block.collectives if c.direction == direction and c.axis in axes and _real(c)]
+        return total(f"{block.block.name} {direction}: {name}", found, unit="s")
+
+    def _of(self, c: Collective) -> Cost:
+        return self.cost(c.kind, c.size, Span(ranks=c.ranks, stride=c.stride), c.dtype).time.named(c.what)
+
+    def bytes_of(self, block: BlockWork) -> Mapping[str, Number]:
+        """Bytes that a rank sends in a block, both directions, by level."""
+        result: dict[str, Number] = {}
+        for c in filter(_real, block.collectives):
+            cost = self.cost(c.kind, c.size, Span(ranks=c.ranks, stride=c.stride), c.dtype)
+            for level, size in cost.bytes_on_links.items():
+                result[level] = result.get(level, 0.0) + size
+        return result
+
+
+def _real(c: Collective) -> bool:
+    return bool(np.any(np.asarray(c.ranks) > 1))
+
+
+def _key(value: Number) -> object:
+    array = np.asarray(value, dtype=np.float64)
+    return float(array) if array.ndim == 0 else (array.shape, array.tobytes())
