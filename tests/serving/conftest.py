@@ -1,0 +1,83 @@
+"""A chip, links and an engine with round numbers, so that tests can work by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from trainshed.core import Constant, Dtypes, Plan
+from trainshed.hardware.schema import Chip, GpuCore, Level
+from trainshed.models import load
+from trainshed.serving.worker import Worker
+from trainshed.software.schema import ENGINE_MECHANISMS, Engine
+
+SHARES = {"gemm_share", "decode_share", "attention_share", "expert_share", "prefill_stall", "memory_fraction"}
+
+
+def number(name: str, value: float, unit: str = "1") -> Constant:
+    return Constant(name=name, value=value, unit=unit, status="given", source="this test")
+
+
+def make_chip() -> Chip:
+    def of(name: str, value: float, unit: str = "1") -> Constant:
+        return number(f"chip/test.{name}", value, unit)
+
+    core = GpuCore(
+        processors=of("gpu.processors", 100, "count"), tile_m=of("gpu.tile_m", 128, "row"),
+        tile_n=of("gpu.tile_n", 128, "column"), tile_k=of("gpu.tile_k", 64, "element"), l2=None, l2_bandwidth=None,
+        launch=of("gpu.launch", 1e-6, "s"),
+    )  # fmt: skip
+    return Chip(
+        name="test", title="Test", vendor="nobody", architecture="gpu", date="2026-01-01", cores=of("cores", 1, "count"),
+        lnc=None, clock=None, flops={"bf16": of("flops.bf16", 1e15, "FLOP/s"), "fp8": of("flops.fp8", 2e15, "FLOP/s")},
+        vector_flops=of("vector_flops", 6e13, "FLOP/s"), special_flops=None, hbm_capacity=of("hbm_capacity", 80e9, "B"),
+        hbm_bandwidth=of("hbm_bandwidth", 3e12, "B/s"), tdp=of("tdp", 700, "W"), tdp_alternative=None,
+        idle_power=of("idle_power", 100, "W"), energy={}, gpu=core,
+        fitted={
+            "gemm_efficiency.bf16": of("fitted.gemm_efficiency.bf16", 0.8),
+            "gemm_efficiency.fp8": of("fitted.gemm_efficiency.fp8", 0.8),
+            "hbm_efficiency": of("fitted.hbm_efficiency", 1.0),
+            "attention_efficiency": of("fitted.attention_efficiency", 0.6),
+        },
+    )  # fmt: skip
+
+
+def make_level() -> Level:
+    return Level(
+        name="server", chips=64, topology="switch", bandwidth=number("interconnect/test.bandwidth", 4e11, "B/s"),
+        latency=number("interconnect/test.latency", 1e-6, "s"), interconnect="test",
+        fitted={
+            "hop": number("interconnect/test.hop", 1e-6, "s"),
+            "efficiency": number("interconnect/test.efficiency", 0.8), "launch": number("interconnect/test.l", 1e-6, "s"),
+        },
+    )  # fmt: skip
+
+
+def make_engine(**changes: Any) -> Engine:
+    values = {"max_batch": 256.0, "tokens_per_step": 8192.0} | {k: 1.0 for k in SHARES} | {"memory_fraction": 0.9}
+    own = {k: v for k, v in changes.items() if k in ENGINE_MECHANISMS}
+    constants = {
+        k: number(f"engine/test.{k}", own.get(k, values.get(k, 0.0)), unit) for k, (unit, _) in ENGINE_MECHANISMS.items()
+    }
+    policies = {k: v for k, v in changes.items() if k not in ENGINE_MECHANISMS}
+    return Engine(name="test", family="test", version="any", title="Test", constants=constants, **policies)
+
+
+@pytest.fixture
+def engine() -> Callable[..., Engine]:
+    return make_engine
+
+
+@pytest.fixture
+def worker() -> Callable[..., Worker]:
+    """A worker of a built-in model on the test chip; engine mechanisms and policies by keyword."""
+
+    def make(model: str = "llama-3.1-8b", plan: str = "tp1", dtypes: str = "bf16", **changes: Any) -> Worker:
+        return Worker(
+            model=load(model), chip=make_chip(), levels=(make_level(),), plan=Plan.parse(plan),
+            dtypes=Dtypes.parse(dtypes), engine=make_engine(**changes),
+        )  # fmt: skip
+
+    return make
