@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_a_decode_product_is_the_reading_of_its_weights() -> None:
 
 def test_small_matrices_reach_less_of_the_memory_rate() -> None:
     reached = [2 * k * k / seconds(matmul(1, k, k)) / BANDWIDTH for k in (1024, 2048, 4096, 8192, 16384)]
-    assert all(a < b for a, b in zip(reached, reached[1:], strict=False))
+    assert all(a < b for a, b in pairwise(reached))
     assert reached[0] < 0.4 < 0.85 < reached[-1] < HBM
 
 
@@ -168,7 +169,8 @@ def test_a_latent_cache_is_read_once_for_all_heads() -> None:
 
 
 def test_a_pass_is_its_bytes_and_a_fused_one_is_free_but_counted() -> None:
-    fields = {"what": "n", "elements": 1e8, "reads": 1, "writes": 1, "vector": 2, "transcendental": 0, "dtype": "bf16"}
+    fields: dict[str, Any] = {"what": "n", "elements": 1e8, "reads": 1, "writes": 1, "vector": 2, "transcendental": 0,
+                              "dtype": "bf16"}  # fmt: skip
     assert seconds(OPS.elementwise(**fields)) == pytest.approx(4e8 / (BANDWIDTH * HBM) + GAP)
     fused = OPS.elementwise(**fields, fused=True)
     assert seconds(fused) == 0

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainshed import training
 from trainshed.core import Array, Number, Plan, UserError
@@ -120,21 +121,22 @@ def _steps(cases: Sequence[_Case]) -> Iterator[tuple[Number, Number, Number]]:
     seconds = np.asarray(step.time.value, dtype=np.float64)
     seconds = np.broadcast_to(seconds, np.broadcast_shapes(seconds.shape, batch.shape))
     fits = np.broadcast_to(np.asarray(step.fits), batch.shape)
+    recompute = np.broadcast_to(np.asarray(plans.recompute), batch.shape)
     start = 0
     for case in cases:
         here = slice(start, start := start + len(case.plans))
         chosen = _best(seconds[..., here], fits[here], memory[here])
-        yield _pick(seconds[..., here], chosen), _pick(memory[here], chosen), _pick(plans.recompute[here], chosen)
+        yield _pick(seconds[..., here], chosen), _pick(memory[here], chosen), _pick(recompute[here], chosen)
 
 
-def _best(seconds: Array, fits: Array, memory: Array) -> Array:
+def _best(seconds: Array, fits: NDArray[np.bool_], memory: Array) -> NDArray[np.int64]:
     """Index of the fastest plan that fits; of the one nearest to fitting where none does."""
     if not np.any(fits):
         return np.full(seconds.shape[:-1], np.argmin(memory))
-    return np.argmin(np.where(fits, seconds, np.inf), axis=-1)
+    return np.asarray(np.argmin(np.where(fits, seconds, np.inf), axis=-1))
 
 
-def _pick(values: Any, chosen: Array) -> Number:
+def _pick(values: Any, chosen: NDArray[np.int64]) -> Number:
     values = np.broadcast_to(values, (*np.shape(chosen), np.shape(values)[-1]))
     picked = np.take_along_axis(values, np.expand_dims(chosen, -1), axis=-1)[..., 0]
     return float(picked) if picked.ndim == 0 else np.asarray(picked, dtype=np.float64)
@@ -146,7 +148,9 @@ def _case(row: Row, setup: Any) -> _Case:
     name = row.text("framework")
     software = setup.software
     framework = (
-        software.framework(name, date=row.text("date") or "") if name else software.default_framework(system.chip.vendor)
+        software.framework(name, date=row.text("date") or "")
+        if name
+        else software.default_framework(system.chip.vendor)
     )
     chips = row.integer("chips") or 1
     lnc = row.integer("lnc") or 1
