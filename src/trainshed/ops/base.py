@@ -70,7 +70,11 @@ def together(what: str, parts: Sequence[OpCost]) -> OpCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Tiles:
-    """Blocks of a matmul kernel on a NeuronCore, in rows or columns of the operands (128 rows, 512 columns a tile)."""
+    """Blocks of a matmul kernel on a NeuronCore, in rows and columns of the operands of y[m, n] = x[m, k] · w[k, n].
+
+    They mean what they mean in AWS's blocked tutorial kernel: x is stored as [k, m] and read anew for every block of
+    n, w is read once, and partial sums over blocks of k are added in SBUF by VectorE.
+    """
 
     m: Number
     n: Number

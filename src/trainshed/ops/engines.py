@@ -1,0 +1,164 @@
+"""How long each engine of a NeuronCore is busy: the leaves that operator formulas are made of.
+
+Rates are AWS's documented ones: a matmul streams one moving column per TensorE cycle and never less than 64 cycles,
+VectorE and ScalarE take one element per partition and cycle and some cycles more per instruction, a DMA engine spends
+a least time per descriptor (one row of one partition) whatever its size. Nothing here is fitted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainshed.core import BYTES, Constant, Cost, Number, UserError, formula, longest, total, unknown_name
+from trainshed.hardware.schema import NeuronCore
+from trainshed.ops.base import Rank
+
+#: A product dtype that a NeuronCore lacks runs as the next wider one that it has.
+WIDER = {
+    "fp16": "bf16", "tf32": "bf16", "mxfp4": "mxfp8", "nvfp4": "mxfp4", "mxfp8": "fp8", "fp8": "bf16",
+    "int8": "bf16", "int4": "bf16",
+}  # fmt: skip
+
+
+def whole(size: Number, tile: Number) -> Number:
+    """Tiles that ``size`` rows or columns take, the last one padded."""
+    return np.ceil(np.asarray(size, dtype=np.float64) / tile)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engines:
+    """The engines of one rank: ``cores`` physical NeuronCores that split every operator evenly."""
+
+    rank: Rank
+
+    def __post_init__(self) -> None:
+        if self.rank.chip.neuron is None:
+            raise UserError(
+                "a neuroncore chip without its engines", where=f"chip {self.rank.chip.name}", value=None,
+                expected="a table [neuron]",
+            )  # fmt: skip
+
+    @property
+    def core(self) -> NeuronCore:
+        """The NeuronCore's data."""
+        core = self.rank.chip.neuron
+        assert core is not None
+        return core
+
+    def product(self, dtype: str) -> str:
+        """The dtype that products of ``dtype`` run in on this generation."""
+        rates, name = self.core.columns_per_cycle, dtype
+        while name not in rates or name not in self.core.depth:
+            if name not in WIDER:
+                raise unknown_name("product dtype", dtype, rates, where=f"chip {self.rank.chip.name}")
+            name = WIDER[name]
+        return name
+
+    def depth(self, dtype: str) -> float:
+        """Contraction depth of one TensorE pass."""
+        return float(self.core.depth[self.product(dtype)].value)
+
+    @property
+    def partitions(self) -> float:
+        """Partitions of SBUF and PSUM (128): rows of every tile."""
+        return float(self.core.partitions.value)
+
+    @property
+    def bank(self) -> float:
+        """fp32 columns of one PSUM bank (512): the widest matmul, and the widest tile that an instruction evicts."""
+        per_partition = float(self.core.psum.value) / self.partitions
+        return per_partition / float(self.core.psum_banks.value) / BYTES["fp32"]
+
+    def tensor(self, dtype: str, columns: Number, instructions: Number, *, what: str = "TensorE") -> Cost:
+        """Streaming ``columns`` moving columns in ``instructions`` matmuls."""
+        return formula(
+            what, "s", "max(columns / per_cycle, instructions * least) / (clock * cores)",
+            columns=columns, instructions=instructions, per_cycle=self.core.columns_per_cycle[self.product(dtype)],
+            least=self.core.matmul_floor, clock=self.core.tensor_clock, cores=self.rank.cores,
+        )  # fmt: skip
+
+    def vector(self, elements: Number, *, width: Number, lanes: str = "psum", what: str = "VectorE") -> Cost:
+        """``elements`` through VectorE, ``width`` per partition and instruction.
+
+        ``lanes``: ``psum`` (one element per partition and cycle, as PSUM operands allow), ``wide`` (fp32 in SBUF) or
+        ``narrow`` (16 bit and below in SBUF).
+        """
+        rate: Constant = self.core.partitions if lanes == "psum" else self.core.vector_lanes[lanes]
+        return formula(
+            what, "s",
+            "(max(elements / lanes, count * least) / clock + count * overhead) / cores",
+            elements=elements, lanes=rate, count=elements / (self.partitions * width),
+            least=self.core.instruction_floor, clock=self.core.vector_clock, overhead=self.core.instruction_overhead,
+            cores=self.rank.cores,
+        )  # fmt: skip
+
+    def scalar(self, elements: Number, *, width: Number, lanes: str = "wide", what: str = "ScalarE") -> Cost:
+        """``elements`` through ScalarE (exp, gelu, rsqrt …), ``width`` per partition and instruction."""
+        return formula(
+            what, "s",
+            "(max(elements / lanes, count * least) / clock + count * overhead) / cores",
+            elements=elements, lanes=self.core.scalar_lanes[lanes], count=elements / (self.partitions * width),
+            least=self.core.instruction_floor, clock=self.core.scalar_clock, overhead=self.core.instruction_overhead,
+            cores=self.rank.cores,
+        )  # fmt: skip
+
+    def exponential(self, elements: Number) -> tuple[Cost | None, Cost]:
+        """exp on VectorE where it has that instruction (NeuronCore-v4), else on ScalarE: (VectorE part, ScalarE part).
+
+        Where VectorE takes the exp, ScalarE takes over one pass that copies the probabilities.
+        """
+        speedup = self.core.vector_exp_speedup
+        passes = self.scalar(elements, width=self.bank)
+        if speedup is None:
+            return None, passes
+        faster = formula(
+            "VectorE exponential", "s", "elements / (lanes * speedup * clock * cores)", elements=elements,
+            lanes=self.core.scalar_lanes["wide"], speedup=speedup, clock=self.core.scalar_clock,
+            cores=self.rank.cores,
+        )  # fmt: skip
+        return faster, passes.named("ScalarE copy")
+
+    def quantise(self, elements: Number, dtype: str) -> Cost:
+        """Making low-precision operands: QuantizeMX where there is one and the format is MX, else a VectorE pass."""
+        each = self.core.quantize_elements_per_cycle
+        if each is None or not dtype.startswith("mx"):
+            return self.vector(elements, width=self.bank, lanes="narrow", what="VectorE quantise")
+        return formula(
+            "VectorE quantise", "s", "elements / (partitions * each * clock * cores)", elements=elements,
+            partitions=self.core.partitions, each=each, clock=self.core.vector_clock, cores=self.rank.cores,
+        )  # fmt: skip
+
+    def dma(self, *transfers: tuple[str, Number, Number]) -> Cost:
+        """Transfers of (what, bytes, descriptors), one after another on the DMA engines, and the HBM behind them.
+
+        A descriptor is one row of one partition; short rows cost its least time, long ones their bytes.
+        """
+        engines = [
+            formula(
+                f"DMA {what}", "s", "max(size / bandwidth, rows * each / engines) / cores", size=size, rows=rows,
+                bandwidth=self.core.dma_bandwidth, each=self.core.dma_per_descriptor,
+                engines=self.core.dma_engines, cores=self.rank.cores,
+            )
+            for what, size, rows in transfers
+        ]  # fmt: skip
+        moved: Number = 0.0
+        for _, size, _ in transfers:
+            moved = moved + size
+        return longest("DMA", [total("DMA engines", engines), self.hbm(moved)])
+
+    def hbm(self, size: Number) -> Cost:
+        """``size`` bytes over this rank's share of the HBM bandwidth."""
+        return formula(
+            "HBM", "s", "size / (bandwidth * share)", size=size, bandwidth=self.rank.chip.hbm_bandwidth,
+            share=self.rank.share,
+        )  # fmt: skip
+
+    def fill(self, first: Number, last: Number, present: Number = 1.0) -> Cost:
+        """Before the engines overlap and after: the first tile's load and the last tile's store, in bytes."""
+        return formula(
+            "first tile in, last tile out", "s", "present * (2 * fixed + size / (bandwidth * cores))",
+            present=present, fixed=self.core.dma_fixed, size=first + last, bandwidth=self.core.dma_bandwidth,
+            cores=self.rank.cores,
+        )  # fmt: skip

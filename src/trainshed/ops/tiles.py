@@ -1,0 +1,74 @@
+"""Blocks of a matmul kernel on a NeuronCore, and the choice that a good kernel makes.
+
+The kernel keeps the result of a block of rows in PSUM or SBUF, walks the contraction in blocks of ``k``, and streams
+the weights past it in blocks of ``n`` columns. Its HBM traffic, its DMA row lengths and its VectorE work follow from
+the blocks alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainshed.core import Number
+from trainshed.ops.base import Tiles
+from trainshed.ops.engines import Engines, whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """What the blocks of one product mean: bytes and DMA rows of each operand, and how often results are evicted."""
+
+    read: Number
+    """Bytes of x read, all reads counted."""
+    weights: Number
+    """Bytes of w read, all reads counted."""
+    written: Number
+    rows: tuple[Number, Number, Number]
+    """DMA descriptors of x, w and y: one per row of one partition."""
+    evictions: Number
+    """Times every element of y leaves PSUM: once per block of k."""
+    first: Number
+    """Bytes that must arrive before the first matmul."""
+    last: Number
+    """Bytes that leave after the last one."""
+
+
+def tutorial(engines: Engines, tiles: Tiles, m: Number, k: Number, n: Number, sizes: tuple[float, ...]) -> Traffic:
+    """The traffic of AWS's blocked tutorial kernel; ``sizes`` are bytes per element of x, w and y."""
+    x, w, y = sizes
+    part = engines.partitions
+    blocks_m, blocks_n, blocks_k = whole(m, tiles.m), whole(n, tiles.n), whole(k, tiles.k)
+    rows = (blocks_n * blocks_m * k, blocks_n * k, blocks_n * m)
+    return Traffic(
+        read=blocks_n * m * k * x, weights=k * n * w, written=m * n * y, rows=rows, evictions=blocks_k,
+        first=part * (np.minimum(tiles.m, m) * x + np.minimum(tiles.n, n) * w),
+        last=part * np.minimum(tiles.n, n) * y,
+    )  # fmt: skip
+
+
+def chosen(engines: Engines, m: Number, k: Number, n: Number, sizes: tuple[float, ...]) -> Traffic:
+    """The traffic of a good kernel: results stay on chip while their block lasts, operands that fit are read once.
+
+    Half of SBUF holds fp32 results of a block, a quarter each operand. Eight PSUM banks hold 1,024 rows of results
+    over the whole contraction; more rows are added up in SBUF, once per 1,024 of k.
+    """
+    x, w, y = sizes
+    part, bank = engines.partitions, engines.bank
+    sbuf = float(engines.core.sbuf.value)
+    psum_rows = part * float(engines.core.psum_banks.value)
+    area = sbuf / 2 / 4
+    side = np.floor(np.sqrt(area) / part) * part
+    block_n = np.maximum(side, area / (whole(m, part) * part))
+    block_m = np.maximum(side, area / (whole(n, bank) * bank))
+    reads = np.where(m * k * x <= sbuf / 4, 1.0, whole(n, block_n))
+    weight_reads = np.where(k * n * w <= sbuf / 4, 1.0, whole(m, block_m))
+    wide = 4 * bank
+    rows = (reads * m * whole(k, wide), weight_reads * k * whole(n, wide), m * whole(n, wide))
+    return Traffic(
+        read=reads * m * k * x, weights=weight_reads * k * n * w, written=m * n * y, rows=rows,
+        evictions=np.where(np.asarray(m) <= psum_rows, 1.0, whole(k, psum_rows)),
+        first=part * (np.minimum(m, part) * x + np.minimum(n, bank) * w),
+        last=np.minimum(m, part) * np.minimum(n, bank) * y,
+    )  # fmt: skip
