@@ -67,8 +67,8 @@ def per_rank(
     """
     layout = Layout(plan=plan, phase=phase, streams=streams, sequences=sequences, context=context)
     coster = _Coster(
-        layout=layout, dtypes=dtypes, ops=device(rank), fused=frozenset(fused), naive=naive_attention, frozen=frozen,
-        capacity=capacity_factor, vocabulary_multiple=vocabulary_multiple, distinct=distinct,
+        layout=layout, dtypes=dtypes, ops=device(rank), fused=frozenset(fused), naive=naive_attention,
+        dropout=dropout, frozen=frozen, capacity=capacity_factor, vocabulary_multiple=vocabulary_multiple, distinct=distinct,
         reads_per_expert=reads_per_expert,
     )  # fmt: skip
     blocks = []
@@ -95,6 +95,7 @@ class _Coster:
     ops: DeviceOps
     fused: frozenset[str]
     naive: bool
+    dropout: bool
     frozen: bool
     capacity: Number
     vocabulary_multiple: int
@@ -173,22 +174,43 @@ class _Coster:
                 latent=op.latent if decode else 0, paired=layout.pairs(op), direction=direction,
             )  # fmt: skip
 
+        if self.naive and not decode:
+            return self._naive(op, sequences, heads)
         forward = [one(op.name, "forward")]
         backward = [one(f"{op.name} gradient", "backward")]
-        if self.naive and not decode:
-            square = sequences * heads * layout.queries(op) * layout.attended(op)
-            forward.append(self._scores("softmax", square))
-            backward.append(self._scores("softmax gradient", square))
         if op.index_dim:
             forward.append(self._indexer(op, heads=1.0, sequences=sequences))
         return together(op.name, forward) if len(forward) > 1 else forward[0], tuple(backward), (None, None)
 
-    def _scores(self, what: str, square: Number) -> OpCost:
-        """Scale, mask, softmax and dropout over scores that live in HBM: the product writes them, each pass reads."""
-        return self.ops.elementwise(
-            what=what, elements=square, reads=2.0, writes=2.0, vector=4.0, transcendental=1.0,
-            dtype=self.dtypes.activations,
-        )  # fmt: skip
+    def _naive(self, op: Attention, sequences: Number, heads: Number) -> _Costs:
+        """Two products per head over the whole square, its scores in HBM, and the passes of softmax and dropout."""
+        layout, size = self.layout, self.dtypes.activations
+        queries, keys = layout.queries(op), layout.attended(op)
+
+        def product(what: str, m: Number, k: Number, n: Number) -> OpCost:
+            return self.ops.matmul(
+                what=what, m=m, k=k, n=n, count=sequences * heads, dtype=size, weights=size, activations=size
+            )  # fmt: skip
+
+        def passes(what: str, reads: float, writes: float) -> OpCost:
+            return self.ops.elementwise(
+                what=what, elements=sequences * heads * queries * keys, reads=reads, writes=writes, vector=4.0,
+                transcendental=1.0, dtype=size,
+            )  # fmt: skip
+
+        drop = 1.0 if self.dropout else 0.0
+        forward = [
+            product("scores", queries, op.qk_dim, keys), passes("softmax", 1.0, 1.0),
+            *([passes("dropout", 1.0, 1.5)] * int(drop)), product("values", queries, keys, op.v_dim),
+        ]  # fmt: skip
+        # gradients of the probabilities, values, queries and keys; softmax reads its output and its gradient
+        backward = [
+            product("gradient of probabilities", queries, op.v_dim, keys),
+            product("gradient of values", keys, queries, op.v_dim), passes("softmax gradient", 2.0 + 1.5 * drop, 1.0),
+            product("gradient of queries", queries, keys, op.qk_dim),
+            product("gradient of keys", keys, queries, op.qk_dim),
+        ]  # fmt: skip
+        return together(op.name, forward), (together(f"{op.name} gradient", backward),), (None, None)
 
     def _indexer(self, op: Attention, *, heads: Number, sequences: Number) -> OpCost:
         """Sparse attention first scores every cached token by a narrow key."""
@@ -266,7 +288,10 @@ class _Coster:
         product = self.dtypes.matmul or max(stored, activations, key=BYTES.__getitem__)
         if op.role == "experts" and self.dtypes.experts_matmul:
             product = self.dtypes.experts_matmul
-        return product, min(stored, product, key=BYTES.__getitem__), min(activations, product, key=BYTES.__getitem__)
+        operand = min(stored, product, key=BYTES.__getitem__)
+        if not self._training:  # the kernel converts activations on their way in
+            return product, operand, activations
+        return product, operand, min(activations, product, key=BYTES.__getitem__)
 
     def matmul_shape(self, op: Matmul, block: Block) -> tuple[Number, Number]:
         """k and n of the product on this rank."""

@@ -95,6 +95,8 @@ class Framework(Package):
     """What matrix products run in where nobody says."""
     zero: int = 1
     """Its usual ZeRO stage (distributed optimizer 1, FSDP 3)."""
+    dropout: bool = False
+    """Its recipes train with dropout (attention and hidden)."""
     interleaves: bool = False
     """Its recipes give pipeline ranks several virtual stages."""
 

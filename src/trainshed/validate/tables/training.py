@@ -84,7 +84,7 @@ class _Case:
         return training.TrainingJob(
             sequence=self.sequence, global_batch=batch, dtype=self.dtype, optimizer=row.text("optimizer") or "adamw",
             attention=row.text("attention") or "", kind=row.text("job") or "pretrain",  # type: ignore[arg-type]
-            capacity_factor=self._capacity,
+            capacity_factor=self._capacity, dropout=self.framework.dropout,
         )  # fmt: skip
 
 
