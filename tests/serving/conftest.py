@@ -30,9 +30,11 @@ def make_chip() -> Chip:
         launch=of("gpu.launch", 1e-6, "s"),
     )  # fmt: skip
     return Chip(
-        name="test", title="Test", vendor="nobody", architecture="gpu", date="2026-01-01", cores=of("cores", 1, "count"),
-        lnc=None, clock=None, flops={"bf16": of("flops.bf16", 1e15, "FLOP/s"), "fp8": of("flops.fp8", 2e15, "FLOP/s")},
-        vector_flops=of("vector_flops", 6e13, "FLOP/s"), special_flops=None, hbm_capacity=of("hbm_capacity", 80e9, "B"),
+        name="test", title="Test", vendor="nobody", architecture="gpu", date="2026-01-01",
+        cores=of("cores", 1, "count"), lnc=None, clock=None,
+        flops={"bf16": of("flops.bf16", 1e15, "FLOP/s"), "fp8": of("flops.fp8", 2e15, "FLOP/s")},
+        vector_flops=of("vector_flops", 6e13, "FLOP/s"), special_flops=None,
+        hbm_capacity=of("hbm_capacity", 80e9, "B"),
         hbm_bandwidth=of("hbm_bandwidth", 3e12, "B/s"), tdp=of("tdp", 700, "W"), tdp_alternative=None,
         idle_power=of("idle_power", 100, "W"), energy={}, gpu=core,
         fitted={
@@ -50,16 +52,18 @@ def make_level() -> Level:
         latency=number("interconnect/test.latency", 1e-6, "s"), interconnect="test",
         fitted={
             "hop": number("interconnect/test.hop", 1e-6, "s"),
-            "efficiency": number("interconnect/test.efficiency", 0.8), "launch": number("interconnect/test.l", 1e-6, "s"),
+            "efficiency": number("interconnect/test.efficiency", 0.8),
+            "launch": number("interconnect/test.l", 1e-6, "s"),
         },
     )  # fmt: skip
 
 
 def make_engine(**changes: Any) -> Engine:
-    values = {"max_batch": 256.0, "tokens_per_step": 8192.0} | {k: 1.0 for k in SHARES} | {"memory_fraction": 0.9}
+    values = {"max_batch": 256.0, "tokens_per_step": 8192.0} | dict.fromkeys(SHARES, 1.0) | {"memory_fraction": 0.9}
     own = {k: v for k, v in changes.items() if k in ENGINE_MECHANISMS}
     constants = {
-        k: number(f"engine/test.{k}", own.get(k, values.get(k, 0.0)), unit) for k, (unit, _) in ENGINE_MECHANISMS.items()
+        k: number(f"engine/test.{k}", own.get(k, values.get(k, 0.0)), unit)
+        for k, (unit, _) in ENGINE_MECHANISMS.items()
     }
     policies = {k: v for k, v in changes.items() if k not in ENGINE_MECHANISMS}
     return Engine(name="test", family="test", version="any", title="Test", constants=constants, **policies)
