@@ -68,8 +68,8 @@ def per_rank(
     layout = Layout(plan=plan, phase=phase, streams=streams, sequences=sequences, context=context)
     coster = _Coster(
         layout=layout, dtypes=dtypes, ops=device(rank), fused=frozenset(fused), naive=naive_attention,
-        dropout=dropout, frozen=frozen, capacity=capacity_factor, vocabulary_multiple=vocabulary_multiple, distinct=distinct,
-        reads_per_expert=reads_per_expert,
+        dropout=dropout, frozen=frozen, capacity=capacity_factor, vocabulary_multiple=vocabulary_multiple,
+        distinct=distinct, reads_per_expert=reads_per_expert,
     )  # fmt: skip
     blocks = []
     for block in model.graph.blocks:
