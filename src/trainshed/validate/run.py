@@ -16,9 +16,10 @@ def rows_of(tables: Sequence[str] = (), group: str = "") -> list[Row]:
     """Rows of tables (names or paths; default: all of ``validation/``), of one group where one is named."""
     found = [find(name) for name in tables or names()]
     rows = [row for table, path in found for row in read(path, table)]
-    if group and not (rows := [row for row in (every := rows) if row.group == group]):
-        raise unknown_name("group", group, {row.group for row in every}, where="--group")
-    return rows
+    chosen = [row for row in rows if not group or row.group == group]
+    if not chosen:
+        raise unknown_name("group", group, {row.group for row in rows}, where="--group")
+    return chosen
 
 
 def run(

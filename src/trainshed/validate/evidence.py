@@ -1,0 +1,142 @@
+"""How far off Trainshed was on the published measurements most like an answer.
+
+``evidence.csv.gz`` ships with the package: one line per counted measurement, with the log error that its prediction
+has when the measurement's own *group* (its source) is left out of every fit (``validate.leave_out`` writes it). An
+answer is compared with the lines of its chip, job, phase, dense or MoE, and dtype class. Where fewer than LEAST such
+lines exist the class widens: first any dtype, then dense and MoE alike, then any phase of the job; then the same steps
+with the previous chip of the line; never to another job, whose errors say nothing about this one's.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from trainshed.core import Evidence
+from trainshed.hardware import Catalogue
+from trainshed.validate.labels import quantity, speed
+
+FILE = Path(__file__).parent / "evidence.csv.gz"
+SAMPLE = Path(__file__).parent / "evidence_sample.csv"
+
+#: Fewer points than this do not make an interval.
+LEAST = 5
+#: The 80 % interval lies between these quantiles of the log errors.
+LOW, HIGH = 0.1, 0.9
+
+COLUMNS = ("table", "group", "chip", "job", "phase", "kind", "dtype", "quantity", "log_error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One counted measurement and the log error of its prediction with its group left out (as of a time)."""
+
+    table: str
+    group: str
+    chip: str
+    job: str
+    phase: str
+    kind: str
+    dtype: str
+    quantity: str
+    log_error: float
+
+
+def load(path: Path = FILE) -> Iterator[Line]:
+    """The lines of an evidence file; none where there is no file."""
+    if path.is_file():
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as handle:
+            for cells in csv.DictReader(handle):
+                yield Line(**{**cells, "log_error": float(cells["log_error"])})  # type: ignore[arg-type]
+
+
+def save(lines: Sequence[Line], path: Path = FILE) -> None:
+    """Write an evidence file, the same bytes for the same lines."""
+    with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as packed:
+        text = ",".join(COLUMNS) + "\n"
+        for line in lines:
+            cells = [getattr(line, column) for column in COLUMNS[:-1]]
+            text += ",".join([*cells, f"{line.log_error:.4f}"]) + "\n"
+        packed.write(text.encode("utf-8"))
+
+
+@cache
+def _index() -> Mapping[tuple[str, str, str], list[Line]]:
+    found: dict[tuple[str, str, str], list[Line]] = defaultdict(list)
+    for line in load():
+        found[line.chip, line.job, line.quantity].append(line)
+    return found
+
+
+def evidence_for(
+    *, chip: str, job: str, phase: str, moe: bool | None, dtype_class: str, metric: str, value: float | None,
+    catalogue: Catalogue,
+) -> Evidence:  # fmt: skip
+    """Evidence of one figure of an answer (``job``, ``phase``, ``dtype_class``: words of ``validate.labels``)."""
+    kind = {True: "moe", False: "dense", None: ""}[moe]
+    what = quantity(metric)
+    reasons: list[str] = []
+    for name in _line_of(chip, catalogue):
+        lines = _index().get((name, job, what), [])
+        for label, chosen in _widening(lines, phase, kind, dtype_class):
+            if len(chosen) >= LEAST:
+                return _evidence(chosen, name, label, f"{job} {what}", metric, value, reasons, name != chip)
+            reasons.append(f"{len(chosen)} of {name}, {label}" if chosen else "")
+    why = f"no chip of the line of {chip} has {LEAST} measurements of {job} {what}"
+    return Evidence(
+        comparable_points=0, median_abs_error=None, p90_abs_error=None, range=None, carried_from=None, why=why
+    )
+
+
+def together(headline: str, each: Mapping[str, Evidence]) -> Evidence:
+    """Evidence of several figures of one answer: the flat fields are the headline's."""
+    return replace(each[headline], by_metric={k: replace(v, by_metric={}) for k, v in each.items()})
+
+
+def _line_of(chip: str, catalogue: Catalogue) -> list[str]:
+    """The chip and its predecessors."""
+    line = [catalogue.chip(chip).name]
+    while (previous := catalogue.chip(line[-1]).previous) is not None and previous not in line:
+        line.append(previous)
+    return line
+
+
+def _widening(lines: Sequence[Line], phase: str, kind: str, dtype: str) -> Iterator[tuple[str, list[Line]]]:
+    """Ever wider classes of lines, each with its name."""
+    same_phase = [line for line in lines if line.phase == phase]
+    same_kind = [line for line in same_phase if line.kind == kind or not kind]
+    words = [w for w in (phase, kind) if w]
+    yield ", ".join([*words, dtype or "any dtype"]), [line for line in same_kind if line.dtype == dtype or not dtype]
+    yield ", ".join([*words, "any dtype"]), same_kind
+    yield f"{phase}, dense and MoE, any dtype", same_phase
+    yield "any phase, dense and MoE, any dtype", list(lines)
+
+
+def _evidence(
+    lines: Sequence[Line], chip: str, label: str, job: str, metric: str, value: float | None, reasons: Sequence[str],
+    carried: bool,
+) -> Evidence:  # fmt: skip
+    errors = np.array([line.log_error for line in lines])
+    size = np.abs(np.expm1(errors))
+    low, high = (float(q) for q in np.quantile(errors, [LOW, HIGH]))
+    if speed(metric):
+        low, high = -high, -low
+    bounds = None if value is None else (value * math.exp(-high), value * math.exp(-low))
+    sources = sorted({line.group for line in lines})
+    why = f"{len(lines)} measurements of {job} on {chip} ({label}) from {len(sources)} sources: {', '.join(sources)}"
+    if missed := [r for r in reasons if r]:
+        why += f"; nearer classes have fewer than {LEAST}: {'; '.join(missed)}"
+    elif reasons:
+        why += "; nearer classes have none"
+    return Evidence(
+        comparable_points=len(lines), median_abs_error=float(np.median(size)),
+        p90_abs_error=float(np.quantile(size, 0.9)), range=bounds, carried_from=chip if carried else None, why=why,
+    )  # fmt: skip
