@@ -41,6 +41,7 @@ def chip(**changes: Any) -> Chip:
             "gemm_efficiency.fp8": number("fitted.gemm_efficiency.fp8", GEMM),
             "hbm_efficiency": number("fitted.hbm_efficiency", HBM),
             "attention_efficiency": number("fitted.attention_efficiency", ATTENTION),
+            "vector_efficiency": number("fitted.vector_efficiency", 1.0),
         },
     }  # fmt: skip
     return Chip(**{**fields, **changes})

@@ -68,11 +68,18 @@ class GpuOps:
         )  # fmt: skip
 
     def _vector(self, operations: Number) -> Cost:
-        return formula("vector", "s", "operations / rate", operations=operations, rate=self.rank.chip.vector_flops)
+        chip = self.rank.chip
+        return formula(
+            "vector", "s", "operations / (rate * efficiency)", operations=operations, rate=chip.vector_flops,
+            efficiency=chip.fit("vector_efficiency"),
+        )  # fmt: skip
 
     def _special(self, functions: Number) -> Cost:
-        rate = self.rank.chip.special_flops or self.rank.chip.vector_flops
-        return formula("special functions", "s", "functions / rate", functions=functions, rate=rate)
+        chip = self.rank.chip
+        return formula(
+            "special functions", "s", "functions / (rate * efficiency)", functions=functions,
+            rate=chip.special_flops or chip.vector_flops, efficiency=chip.fit("vector_efficiency"),
+        )  # fmt: skip
 
     def _kernel(self, what: str, work: list[Cost], activity: Activity, *, kernels: Number = 1.0) -> OpCost:
         """The longest of the engines' work, and the gap before the next kernel (none where there is no work)."""
