@@ -72,13 +72,16 @@ def together(what: str, parts: Sequence[OpCost]) -> OpCost:
 class Tiles:
     """Blocks of a matmul kernel on a NeuronCore, in rows and columns of the operands of y[m, n] = x[m, k] · w[k, n].
 
-    They mean what they mean in AWS's blocked tutorial kernel: x is stored as [k, m] and read anew for every block of
-    n, w is read once, and partial sums over blocks of k are added in SBUF by VectorE.
+    As in AWS's tutorial kernels x is stored as [k, m]; partial sums over blocks of k are added in SBUF by VectorE.
     """
 
     m: Number
     n: Number
     k: Number
+    x_reads: Number | None = None
+    """How often x is read from HBM; None: once per block of n, as in the fully blocked tutorial kernel."""
+    w_reads: Number = 1.0
+    """How often w is read from HBM."""
 
 
 class DeviceOps(Protocol):

@@ -126,8 +126,8 @@ class Engines:
         if each is None or not dtype.startswith("mx"):
             return self.vector(elements, width=self.bank, lanes="narrow", what="VectorE quantise")
         return formula(
-            "VectorE quantise", "s", "elements / (partitions * each * clock * cores)", elements=elements,
-            partitions=self.core.partitions, each=each, clock=self.core.vector_clock, cores=self.rank.cores,
+            "VectorE quantise", "s", "elements / (lanes * clock * cores)", elements=elements, lanes=each,
+            clock=self.core.vector_clock, cores=self.rank.cores,
         )  # fmt: skip
 
     def dma(self, *transfers: tuple[str, Number, Number]) -> Cost:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trainshed.core import BYTES, Activity, Array, Cost, Number, longest, scaled, total
 from trainshed.ops.base import OpCost, Rank, Tiles, implements, together
 from trainshed.ops.engines import Engines, whole
-from trainshed.ops.tiles import chosen, tutorial
+from trainshed.ops.tiles import chosen, given
 
 #: Work of a backward pass relative to the forward pass (attention: five products instead of two).
 BACKWARD_ATTENTION, BACKWARD_SCAN = 2.5, 2.0
@@ -51,7 +51,7 @@ class NeuronOps:
         """TensorE over 128-row tiles, VectorE evicting PSUM (and converting operands), DMA of operands and result."""
         e = self.engines
         sizes = (BYTES[activations], BYTES[weights], BYTES[activations])
-        t = chosen(e, m, k, n, sizes) if tiles is None else tutorial(e, tiles, m, k, n, sizes)
+        t = chosen(e, m, k, n, sizes) if tiles is None else given(e, tiles, m, k, n, sizes)
         loaded = t.weights if read_weights else 0.0
         vector = [e.vector(count * m * n * t.evictions, width=e.bank)]
         converted: Number = 0.0

@@ -35,14 +35,15 @@ class Traffic:
     """Bytes that leave after the last one."""
 
 
-def tutorial(engines: Engines, tiles: Tiles, m: Number, k: Number, n: Number, sizes: tuple[float, ...]) -> Traffic:
-    """The traffic of AWS's blocked tutorial kernel; ``sizes`` are bytes per element of x, w and y."""
+def given(engines: Engines, tiles: Tiles, m: Number, k: Number, n: Number, sizes: tuple[float, ...]) -> Traffic:
+    """The traffic of a kernel with given blocks; ``sizes`` are bytes per element of x, w and y."""
     x, w, y = sizes
     part = engines.partitions
     blocks_m, blocks_n, blocks_k = whole(m, tiles.m), whole(n, tiles.n), whole(k, tiles.k)
-    rows = (blocks_n * blocks_m * k, blocks_n * k, blocks_n * m)
+    reads = blocks_n if tiles.x_reads is None else tiles.x_reads
     return Traffic(
-        read=blocks_n * m * k * x, weights=k * n * w, written=m * n * y, rows=rows, evictions=blocks_k,
+        read=reads * m * k * x, weights=tiles.w_reads * k * n * w, written=m * n * y,
+        rows=(reads * blocks_m * k, tiles.w_reads * blocks_n * k, blocks_n * m), evictions=blocks_k,
         first=part * (np.minimum(tiles.m, m) * x + np.minimum(tiles.n, n) * w),
         last=part * np.minimum(tiles.n, n) * y,
     )  # fmt: skip
