@@ -201,9 +201,9 @@ def _policies(table: Table, kind: _Kind) -> dict[str, Any]:
 
 def _default(kind: str, vendor: str) -> str:
     defaults = {v: f.name for f in _families(kind) for v in f.policies[f.newest].get("default_for", ())}
-    if vendor not in defaults:
+    if vendor.lower() not in defaults:
         raise unknown_name("vendor", vendor, defaults, where=f"the default {kind}")
-    return defaults[vendor]
+    return defaults[vendor.lower()]
 
 
 def _match(kind: str, text: str) -> tuple[_Family, str]:
