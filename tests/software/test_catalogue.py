@@ -59,9 +59,9 @@ def test_every_entry_loads_with_every_mechanism_sourced() -> None:
         assert set(software.engine(name).constants) == set(ENGINE_MECHANISMS)
 
 
-@pytest.mark.parametrize("vendor", ["nvidia", "aws", "google", "amd", "intel"])
+@pytest.mark.parametrize("vendor", ["Nvidia", "aws", "Google", "amd", "Intel"])
 def test_a_user_who_names_no_framework_gets_the_vendor_s_usual_one(vendor: str) -> None:
-    assert vendor in Software().default_framework(vendor).default_for
+    assert vendor.lower() in Software().default_framework(vendor).default_for
 
 
 def test_overlaps_and_shares_are_fractions() -> None:

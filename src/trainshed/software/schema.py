@@ -122,6 +122,8 @@ class Engine(Package):
     """The smallest compiled length, tokens."""
     pads_prompts: bool = False
     """Prompts are padded to a compiled length too."""
+    narrows_cache: bool = False
+    """The KV cache is fp8 where weights are narrower than 16 bit and nothing else is said."""
     routes_all: bool = False
     """Prefill computes every expert for every token (no token permutation in the compiled graph)."""
     reads_per_expert: int = 1
