@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from trainshed.core import BYTES, Number, UserError
+from trainshed.core import BYTES, Number, Plan, UserError
 from trainshed.models import Model
 from trainshed.ops.base import Rank
 from trainshed.training.job import TrainingJob
 
 
-def model_flops(model: Model, job: TrainingJob) -> Number:
+def model_flops(model: Model, job: TrainingJob, plan: Plan) -> Number:
     """FLOPs of one step that the model needs: six per parameter and token, causal attention halved, none recomputed."""
-    return model.training_flops_per_token(job.sequence) * job.sequence * np.asarray(job.global_batch)
+    return model.training_flops_per_token(job.sequence) * job.sequence * job.batch(plan)
 
 
 def peak_flops(rank: Rank, job: TrainingJob) -> Number:

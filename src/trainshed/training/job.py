@@ -16,15 +16,19 @@ Kind = Literal["pretrain", "sft", "lora"]
 
 #: Tensors of optimizer state per parameter besides the master weights, by optimizer.
 MOMENTS = {"adam": 2.0, "adamw": 2.0, "lamb": 2.0, "adafactor": 0.0, "sgd": 1.0, "muon": 1.0, "lion": 1.0}
+#: Default global batch in sequences where there are fewer data-parallel ranks.
+LEAST_BATCH = 1024
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingJob:
-    """One optimizer step's work. ``global_batch`` counts sequences and may be an array beside the plans."""
+    """One optimizer step's work."""
 
     sequence: float
     """Tokens per sequence."""
-    global_batch: Number
+    global_batch: Number | None = None
+    """Sequences per step, an array beside plans; None: the larger of 1,024 and one per data-parallel rank, rounded up
+    to whole micro-batches."""
     dtype: str = "bf16"
     """What the matrix products run in; weights are stored in bf16 or fp16 where it is narrower."""
     dtypes: Dtypes | None = None
@@ -44,7 +48,7 @@ class TrainingJob:
     def __post_init__(self) -> None:
         if self.sequence <= 0:
             raise UserError("sequence length must be positive", where="--seq", value=self.sequence, expected="≥ 1")
-        if np.any(np.asarray(self.global_batch) <= 0):
+        if self.global_batch is not None and np.any(np.asarray(self.global_batch) <= 0):
             raise UserError(
                 "global batch must be positive", where="--global-batch", value=self.global_batch, expected="≥ 1"
             )  # fmt: skip
@@ -68,9 +72,18 @@ class TrainingJob:
         streams = {op.stream for block in model.graph.blocks for op in block.ops}
         return {**dict.fromkeys(sorted(streams), self.sequence), **self.streams}
 
+    def batch(self, plan: Plan) -> Number:
+        """Sequences per step under a plan."""
+        if self.global_batch is not None:
+            return np.asarray(self.global_batch, dtype=np.float64)
+        each = np.asarray(plan.micro_batches_needed, dtype=np.float64)
+        least = np.maximum(float(LEAST_BATCH), np.asarray(plan.dp, dtype=np.float64))
+        whole: Number = np.ceil(least / each) * each
+        return whole
+
     def micro_batches(self, plan: Plan) -> Number:
         """Micro-batches of one pipeline in one step."""
-        count: Number = np.maximum(np.asarray(self.global_batch, dtype=np.float64) / plan.micro_batches_needed, 1.0)
+        count: Number = np.maximum(self.batch(plan) / plan.micro_batches_needed, 1.0)
         return count
 
     @property

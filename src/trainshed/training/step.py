@@ -104,7 +104,7 @@ def step(
     return TrainingStep(
         time=total("training step", list(terms.values())), terms=terms, memory=_memory(work, job, framework, timer),
         activity=step_activity(work, links, job.micro_batches(plan)), plan=plan, chips=chips,
-        tokens=np.asarray(job.global_batch) * job.sequence, flops=model_flops(model, job),
+        tokens=job.batch(plan) * job.sequence, flops=model_flops(model, job, plan),
         peak=peak_flops(rank, job), capacity=rank.chip.hbm_capacity.value * rank.share, stage=stage, blocks=blocks,
     )  # fmt: skip
 

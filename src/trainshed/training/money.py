@@ -1,0 +1,22 @@
+"""Energy and dollars of a step: what ``economy`` says of its activity, time and chips."""
+
+from __future__ import annotations
+
+from trainshed.core import Constant, Cost, formula
+from trainshed.hardware.schema import System
+from trainshed.training.step import TrainingStep
+
+
+def energy_per_token(step: TrainingStep, system: System) -> Cost | None:
+    """Joules per token of chips, hosts and switches; None where no power is known."""
+    return None
+
+
+def dollars_per_token(step: TrainingStep, price: Constant | None) -> Cost | None:
+    """Dollars per token at a price per chip-hour; None without one."""
+    if price is None:
+        return None
+    return formula(
+        "dollars per token", "USD", "chips * seconds / 3600 * price / tokens", chips=step.chips, seconds=step.time,
+        price=price, tokens=step.tokens,
+    )  # fmt: skip
