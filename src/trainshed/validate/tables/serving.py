@@ -1,0 +1,117 @@
+"""Predictions of serving.csv: rows of one model, system, engine, mode and set of dtypes are priced in one call."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainshed.core import Cost, Number, UserError
+from trainshed.serving import Deployment, Outcome
+from trainshed.validate import configs
+from trainshed.validate.table import Prediction, Row, skip
+from trainshed.validate.tables import serving_rows as rows_
+from trainshed.validate.tables.serving_rows import Case
+
+_FACTS = Path(__file__).with_suffix(".toml")
+
+
+def predict(rows: Sequence[Row], setup: Any) -> list[Prediction]:
+    """One prediction per row."""
+    answers: dict[int, Prediction] = {}
+    groups: dict[tuple[Any, ...], list[tuple[int, Case]]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        try:
+            case = _case(row, setup)
+            groups[case.key].append((i, case))
+        except UserError as error:
+            answers[i] = skip(f"{error.what}: {error.value}")
+    for members in groups.values():
+        cases = [case for _, case in members]
+        try:
+            deployment, outcome = rows_.outcome_of(cases)
+        except UserError as error:
+            answers |= {i: skip(f"{error.what}: {error.value}") for i, _ in members}
+            continue
+        for place, (i, case) in enumerate(members):
+            answers[i] = _figure(case, deployment, outcome, place, len(cases))
+    return [answers[i] for i in range(len(rows))]
+
+
+def _case(row: Row, setup: Any) -> Case:
+    rows_.known(row)
+    model = configs.load(row)
+    system = setup.catalogue.system(row.text("system") or "")
+    engine = rows_.engine_of(row, system, setup.software)
+    plans = rows_.pool_plans(row) if row.flag("disaggregated") else None
+    if plans is None:
+        plan = rows_.plan_of(row)
+        if plan is None:
+            raise UserError("no plan stated", where=row.id, value=row.group, expected="tp or a plan per pool")
+        plans = (plan,)  # type: ignore[assignment]
+    assert plans is not None
+    mode = row.text("mode") or ""
+    if mode == "offline" and row.metric == "batch_latency_s":
+        mode = "static"
+    return Case(
+        row=row, model=model, system=system, engine=engine, dtypes=rows_.dtypes_of(row, model, engine), mode=mode,
+        plans=plans, numbers=_numbers(row, mode), identical=row.text("prompts") == "identical",
+    )  # fmt: skip
+
+
+def _numbers(row: Row, mode: str) -> dict[str, float]:
+    facts = _facts()
+    implied = {"isl": float(facts["input_tokens"][row.group])} if row.group in facts["input_tokens"] else {}
+    found = rows_.numbers_of(row, implied)
+    if mode == "static" and "batch" not in found and "requests" in found:
+        found["batch"] = found["requests"]
+    if row.group in facts["running_batch"]["groups"]:
+        found.pop("max_batch", None)
+    if mode in ("static", "prefill", "decode"):
+        found.pop("requests", None)
+    if mode == "prefill":
+        found.pop("osl", None)
+    return found
+
+
+def _figure(case: Case, deployment: Deployment, outcome: Outcome, place: int, size: int) -> Prediction:
+    """The row's metric from the outcome."""
+    row = case.row
+    if row.statistic in ("p90", "p99") and case.mode in ("closed", "open", "offline"):
+        return skip("a closed form knows means only")
+    value = _value(case, outcome)
+    if value is None:
+        return rows_.missing(row.metric)
+    picked = rows_.at(value, place, size)
+    if not np.all(np.isfinite(picked)):
+        return skip("no steady state")
+    return Prediction(value=picked)
+
+
+def _value(case: Case, outcome: Outcome) -> Number | None:
+    row, metric = case.row, case.row.metric
+    times = {"ttft_s": outcome.ttft, "tpot_s": outcome.tpot, "e2e_s": outcome.e2e, "batch_latency_s": outcome.e2e}
+    if metric in times:
+        cost: Cost | None = times[metric]
+        return None if cost is None else cost.value
+    chips = row.number("chips") or 1.0
+    tokens = outcome.tokens_per_s
+    if row.group in _facts()["running_batch"]["groups"] and outcome.tpot is not None:
+        tokens = case.numbers["concurrency"] / outcome.tpot.value
+    osl, isl = case.numbers.get("osl", 1.0), case.numbers.get("isl", 0.0)
+    rates = {
+        "output_tokens_per_s": tokens, "output_tokens_per_s_per_chip": tokens / chips,
+        "total_tokens_per_s": tokens * (isl + osl) / osl, "requests_per_s": outcome.requests_per_s,
+        "prefill_tokens_per_s": outcome.requests_per_s * isl,
+    }  # fmt: skip
+    return rates.get(metric)
+
+
+@cache
+def _facts() -> Mapping[str, Any]:
+    return tomllib.loads(_FACTS.read_text(encoding="utf-8"))

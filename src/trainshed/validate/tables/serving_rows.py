@@ -1,0 +1,142 @@
+"""Rows of the serving tables as what ``serving`` takes, and its outcomes as the rows' metrics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trainshed import serving
+from trainshed.core import BYTES, Dtypes, Number, Plan, UserError
+from trainshed.hardware.schema import System
+from trainshed.models import Model
+from trainshed.serving import Deployment, Outcome, Workload
+from trainshed.software.schema import Engine
+from trainshed.validate import configs
+from trainshed.validate.table import Prediction, Row, skip
+
+#: Numbers of a workload that rows of one call may differ in.
+NUMBERS = ("isl", "osl", "batch", "concurrency", "rate_per_s", "requests", "context", "max_batch", "tokens_per_step")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A row with what runs it."""
+
+    row: Row
+    model: Model
+    system: System
+    engine: Engine
+    dtypes: Dtypes
+    mode: str
+    plans: tuple[Plan, ...]
+    """One plan, or those of the prefill and the decode workers."""
+    numbers: Mapping[str, float]
+    """Those of ``NUMBERS`` that the row states or its source implies."""
+    identical: bool = False
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What the rows of one vectorised call have in common."""
+        stated = tuple(sorted(self.numbers))
+        model = str(configs.config_path(self.row))
+        lncs = tuple(p.lnc for p in self.plans)
+        return (model, self.system.name, self.engine.name, str(self.dtypes), self.mode, stated, lncs, self.identical)
+
+
+def engine_of(row: Row, system: System, software: Any) -> Engine:
+    """The engine of a row in the version that it states, else of its date; disaggregated rows state Dynamo's."""
+    name, version = row.text("framework"), row.text("framework_version") or ""
+    found = re.match(r"\D*(\d+(?:\.\d+)+)", version) if not row.flag("disaggregated") else None
+    date = row.text("date") or ""
+    number = "" if version.startswith("nightly") or found is None else found[1]
+    if not name:
+        name = software.default_engine(system.chip.vendor).family
+    engine: Engine = software.engine(f"{name} on {system.chip.vendor}", number, date=date)
+    return engine
+
+
+def dtypes_of(row: Row, model: Model, engine: Engine) -> Dtypes:
+    """The types of a row. A four-bit type of an MoE model is that of its experts; the rest stays at 16 bit."""
+    weights = row.text("dtype_weights") or "bf16"
+    product = row.text("dtype_activations") or ""
+    wide = "fp16" if weights == "fp16" else "bf16"
+    narrow = BYTES[weights] < BYTES["bf16"]
+    kv = row.text("dtype_kv") or ("fp8" if narrow and engine.narrows_cache else wide)
+    product = product if product and BYTES[product] < BYTES["bf16"] else wide
+    experts_only = BYTES[weights] < BYTES["fp8"] and model.active_parameters < model.parameters
+    if experts_only:
+        return Dtypes(weights=wide, experts=weights, activations=wide, kv=kv, matmul=wide, experts_matmul=product)
+    return Dtypes(weights=weights, activations=wide, kv=kv, matmul=product)
+
+
+def plan_of(row: Row, *, lnc: int = 0) -> Plan | None:
+    """The plan of the row's columns; None where it states none."""
+    if row.integer("tp") is None:
+        return None
+    stated = {name: row.integer(name) for name in ("tp", "pp", "ep", "cp")}
+    degrees = {name: value for name, value in stated.items() if value}
+    return serving.experts_split(
+        Plan(**degrees, dpa=row.integer("dp_attention") or 1, replicas=row.integer("replicas") or 1, lnc=lnc)
+    )
+
+
+def pool_plans(row: Row) -> tuple[Plan, Plan] | None:
+    """Plans of the prefill and the decode workers of a disaggregated row."""
+    texts = row.text("prefill_plan"), row.text("decode_plan")
+    if texts[0] is None or texts[1] is None:
+        return None
+    first, second = (serving.experts_split(Plan.parse(text, where=row.id)) for text in texts if text)
+    return first, second
+
+
+def numbers_of(row: Row, implied: Mapping[str, float]) -> dict[str, float]:
+    """The workload's numbers: what the row states, else what its source implies."""
+    found = dict(implied)
+    for name in NUMBERS:
+        value = row.number(name) if name in row.cells else None
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def outcome_of(cases: list[Case]) -> tuple[Deployment, Outcome]:
+    """One vectorised call for cases of one key."""
+    first = cases[0]
+
+    def make(place: int) -> serving.Worker:
+        plan = Plan.stack([case.plans[place] for case in cases])
+        return serving.worker(
+            first.model, first.system, plan, first.dtypes, first.engine, identical=first.identical
+        )
+
+    columns = {name: np.array([case.numbers[name] for case in cases]) for name in first.numbers}
+    work = Workload(mode=first.mode, identical=first.identical, **columns)  # type: ignore[arg-type]
+    deployment = Deployment.of(make(0)) if len(first.plans) == 1 else Deployment(prefill=make(0), decode=make(1))
+    return deployment, serving.run(deployment, work)
+
+
+def at(value: Number, index: int, size: int) -> Number:
+    """One row's entry of an array whose last axis is the rows (constants may lie on an axis before it)."""
+    array = np.asarray(value, dtype=np.float64)
+    if array.ndim == 0:
+        return float(array)
+    picked = np.broadcast_to(array, (*array.shape[:-1], size))[..., index]
+    return float(picked) if picked.ndim == 0 else np.asarray(picked, dtype=np.float64)
+
+
+def missing(metric: str) -> Prediction:
+    """A figure that the row's mode does not have."""
+    return skip(f"{metric} is no figure of this mode")
+
+
+def known(row: Row) -> None:
+    """Refuses rows that need what nobody published."""
+    if row.text("speculation") not in (None, "none"):
+        raise UserError(
+            "speculative decoding without an acceptance rate", where=row.id, value=row.text("speculation"),
+            expected="none",
+        )  # fmt: skip
