@@ -12,6 +12,14 @@ def energy_per_token(step: TrainingStep, system: System) -> Cost | None:
     return None
 
 
+def power(step: TrainingStep, system: System) -> Cost | None:
+    """Mean watts of the whole job."""
+    joules = energy_per_token(step, system)
+    if joules is None:
+        return None
+    return formula("power", "W", "joules * tokens / seconds", joules=joules, tokens=step.tokens, seconds=step.time)
+
+
 def dollars_per_token(step: TrainingStep, price: Constant | None) -> Cost | None:
     """Dollars per token at a price per chip-hour; None without one."""
     if price is None:

@@ -45,6 +45,8 @@ class TrainingStep:
     """Of the average rank."""
     plan: Plan
     chips: Number
+    batch: Number
+    """Sequences of the whole step."""
     tokens: Number
     """Tokens of the whole step."""
     flops: Number
@@ -104,7 +106,7 @@ def step(
     return TrainingStep(
         time=total("training step", list(terms.values())), terms=terms, memory=_memory(work, job, framework, timer),
         activity=step_activity(work, links, job.micro_batches(plan)), plan=plan, chips=chips,
-        tokens=job.batch(plan) * job.sequence, flops=model_flops(model, job, plan),
+        batch=job.batch(plan), tokens=job.batch(plan) * job.sequence, flops=model_flops(model, job, plan),
         peak=peak_flops(rank, job), capacity=rank.chip.hbm_capacity.value * rank.share, stage=stage, blocks=blocks,
     )  # fmt: skip
 
