@@ -28,7 +28,7 @@ DEFINITIONS: dict[str, str] = {
 #: Units whose prefixed spellings are tabulated.
 _EVERYDAY = ("s", "B", "B/s", "FLOP/s", "Hz", "W", "J", "J/MAC", "J/B", "J/element", "element/s")
 #: Units in which a bare number may be written.
-BARE = frozenset({"1", "count", "element", "cycle", "row", "column"})
+BARE = frozenset({"1", "count", "element", "cycle", "row", "column", "element/cycle"})
 _BINARY = frozenset({"Ki", "Mi", "Gi", "Ti", "Pi"})
 
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*")
