@@ -61,10 +61,10 @@ def chosen(engines: Engines, m: Number, k: Number, n: Number, sizes: tuple[float
     psum_rows = part * float(engines.core.psum_banks.value)
     area = sbuf / 2 / 4
     side = np.floor(np.sqrt(area) / part) * part
-    block_n = np.maximum(side, area / (whole(m, part) * part))
-    block_m = np.maximum(side, area / (whole(n, bank) * bank))
+    block_n = np.maximum(side, area / (np.maximum(whole(m, part), 1.0) * part))
+    block_m = np.maximum(side, area / (np.maximum(whole(n, bank), 1.0) * bank))
     reads = np.where(m * k * x <= sbuf / 4, 1.0, whole(n, block_n))
-    weight_reads = np.where(k * n * w <= sbuf / 4, 1.0, whole(m, block_m))
+    weight_reads = np.where(k * n * w <= sbuf / 4, np.sign(m), whole(m, block_m))
     wide = 4 * bank
     rows = (reads * m * whole(k, wide), weight_reads * k * whole(n, wide), m * whole(n, wide))
     return Traffic(
