@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -47,6 +48,7 @@ def _everyday() -> dict[tuple[str, str], float]:
     for unit in _EVERYDAY:
         table |= {(prefix + unit, unit): factor for prefix, factor in PREFIXES.items()}
     table |= {(f"{p}bit/s", "B/s"): f / 8 for p, f in PREFIXES.items()}
+    table |= {(f"{p}J/bit", "J/B"): f * 8 for p, f in PREFIXES.items()}
     return table | {("count", "1"): 1.0, ("1", "count"): 1.0, ("%", "1"): 0.01, ("h", "s"): 3600.0, ("min", "s"): 60.0}
 
 
@@ -77,6 +79,27 @@ def factor(spelling: str, unit: str) -> float:
         return float(registry.Quantity(1.0, spelling).to(target).magnitude)
     except Exception as error:  # pint raises many kinds, tokenizer errors among them
         raise UnitError("not this kind of quantity", spelling, f"a quantity in {unit}") from error
+
+
+def spelled(text: str) -> str:
+    """The unit that a quantity is written in: ``spelled("4.9 TB/s")`` is ``TB/s``."""
+    match = _QUANTITY.fullmatch(text)
+    return match[2] if match else ""
+
+
+def base_of(spelling: str, candidates: Iterable[str]) -> str | None:
+    """The first of some units that a spelling can be brought to; the everyday table first, it needs no import."""
+    units = list(candidates)
+    for unit in units:
+        if (spelling, unit) in _FACTORS:
+            return unit
+    for unit in units:
+        try:
+            factor(spelling, unit)
+        except UnitError:
+            continue
+        return unit
+    return None
 
 
 def parse(text: str, unit: str) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -66,6 +66,9 @@ class Table:
     def keys(self) -> list[str]:
         """The keys in the order of the file."""
         return list(self.data)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.data)
 
     def _take(self, key: str, kind: type | tuple[type, ...], expected: str, default: Any) -> Any:
         self._asked.add(key)
@@ -140,7 +143,7 @@ class Table:
         return self.number(key, unit, name=name) if key in self.data else None
 
     def _constant(self, spec: Mapping[str, Any], unit: str, name: str, path: Path_) -> Constant:
-        here = self.file.where
+        here = self.file.where  # costs a search through the text: only for errors
         if left := set(spec) - _NUMBER_KEYS:
             raise unknown_name("key of a number", min(left), _NUMBER_KEYS, where=here((*path, min(left))))
         origin = self._origin(spec, path)
@@ -151,12 +154,20 @@ class Table:
         if not isinstance(alternatives, list) or not all(isinstance(a, dict) for a in alternatives):
             raise UserError("wrong alternatives", where=here(path), value=alternatives, expected="a list of numbers")
         return Constant(
-            name=name, value=quantity(value, unit, where=here(path)), unit=unit, status=origin["status"],
+            name=name, value=self._value(value, unit, path), unit=unit, status=origin["status"],
             source=origin["source"], date=origin.get("date", ""), note=spec.get("note", ""),
             alternatives=tuple(
                 self._constant(a, unit, f"{name}.alternative{i + 1}", path) for i, a in enumerate(alternatives)
             ),
         )  # fmt: skip
+
+    def _value(self, value: object, unit: str, path: Path_) -> float:
+        try:
+            return units.parse(str(value), unit)
+        except units.UnitError as error:
+            raise UserError(
+                error.what, where=self.file.where(path), value=error.text, expected=error.expected
+            ) from error
 
     def _origin(self, spec: Mapping[str, Any], path: Path_) -> dict[str, Any]:
         origin: dict[str, Any] = {}

@@ -53,7 +53,7 @@ class Catalogue:
         for path, table in self.extra.items():
             for kind in _KINDS:
                 section = table.table(kind)
-                index |= {(kind, name): path for name in (section.keys() if section else [])}
+                index |= {(kind, name): path for name in (section if section else [])}
             table.done()
         return index
 
@@ -90,10 +90,10 @@ class Catalogue:
 
     def _line(self, chip: Chip) -> list[str]:
         """The chip's name and those of its predecessors."""
-        line = [chip.name]
-        while (previous := chip.previous) is not None and previous not in line:
+        line, previous = [chip.name], chip.previous
+        while previous is not None and previous not in line:
             line.append(previous)
-            chip = self.chip(previous)
+            previous = self._table("chip", previous).optional_text("previous")
         return line
 
     def system(self, name: str) -> System:
@@ -138,7 +138,7 @@ class Catalogue:
 def _user_values(table: Table) -> dict[str, Number]:
     section = table.table("set")
     out: dict[str, Number] = {}
-    for name in section.keys() if section else []:
+    for name in section if section else []:
         assert section is not None
         where = section.file.where((*section.path, name))
         spec = section.data[name]
@@ -178,7 +178,7 @@ def _aliases() -> dict[str, dict[str, str]]:
     out = {}
     for kind in ("chip", "system"):
         table = root.table(kind)
-        out[kind] = {key: table.text(key) for key in table.keys()} if table else {}
+        out[kind] = {key: table.text(key) for key in table} if table else {}
     root.done()
     return out
 

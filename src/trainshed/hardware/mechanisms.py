@@ -18,7 +18,7 @@ from trainshed.hardware.values import Values
 
 HERE = Path(__file__).parent
 #: Units that a mechanism may have; a bare number is a fraction.
-_UNITS = ("s", "B", "B/s", "W", "count")
+_UNITS = ("s", "B", "B/s", "W", "count", "1")
 
 
 def _unit(table: Table, key: str) -> str:
@@ -26,20 +26,16 @@ def _unit(table: Table, key: str) -> str:
     value = spec.get("value") if isinstance(spec, Mapping) else None
     if not isinstance(value, str):
         return "1"
-    spelling = value.strip().lstrip("0123456789.eE+-_ ")
-    for unit in ("1", *_UNITS):
-        try:
-            units.factor(spelling, unit)
-        except units.UnitError:
-            continue
-        return unit
-    raise table.error("unknown unit of a mechanism", key, value=value, expected=f"a fraction, or {', '.join(_UNITS)}")
+    unit = units.base_of(units.spelled(value), _UNITS)
+    if unit is None:
+        raise table.error("unknown unit of a mechanism", key, value=value, expected=f"one of {', '.join(_UNITS)}")
+    return unit
 
 
 def _constants(table: Table | None, owner: str) -> dict[str, Constant]:
     if table is None:
         return {}
-    out = {key: table.number(key, _unit(table, key), name=f"{owner}.{key}") for key in table.keys()}
+    out = {key: table.number(key, _unit(table, key), name=f"{owner}.{key}") for key in table}
     table.done()
     return out
 
@@ -117,7 +113,7 @@ def _read_all(
     own.done()
     assumed = read(estimates)
     carry_table = assumed.table("carry")
-    carry = {key: carry_table.text(key) for key in carry_table.keys()} if carry_table else {}
+    carry = {key: carry_table.text(key) for key in carry_table} if carry_table else {}
     estimated = _sections(assumed, ("architecture", "interconnect"))
     assumed.done()
     return found, carry, estimated
@@ -127,7 +123,7 @@ def _sections(root: Table, kinds: tuple[str, ...]) -> dict[str, dict[str, Consta
     out: dict[str, dict[str, Constant]] = {}
     for kind in kinds:
         table = root.table(kind)
-        for name in table.keys() if table else []:
+        for name in table if table else []:
             assert table is not None
             out[f"{kind}/{name}"] = _constants(table.table(name), f"{kind}/{name}")
     return out

@@ -80,7 +80,7 @@ class ChipReader:
             if f"{key}.{k}" not in self.unknown:
                 out[k] = self._carried(constant, f"{key}.{k}")
         table = self.table.table(key)
-        for k in table.keys() if table else []:
+        for k in table if table else []:
             assert table is not None
             out[k] = table.number(k, unit or energy_unit(k), name=f"{self.prefix}{key}.{k}")
             self.inherited.pop(f"{key}.{k}", None)
@@ -107,7 +107,8 @@ def read_chip(name: str, table: Table, values: Values, base: Chip | None) -> Chi
             own or Table({}, table.file, (*table.path, part)), f"{prefix}{part}.", values, above, base_name, announced
         )
         numbers: dict[str, Any] = {key: core.one(key, unit) for key, unit in units.items()}
-        fields[part] = kind(**numbers, **{key: core.group(key, unit) for key, unit in maps.items()})
+        numbers |= {key: core.group(key, unit) for key, unit in maps.items()}
+        fields[part] = kind(**numbers)
         inherited |= {f"{part}.{k}": v for k, v in core.inherited.items()}
         if own is not None:
             own.done()

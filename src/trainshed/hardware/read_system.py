@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, get_args
 
 from trainshed.core import Constant
@@ -51,10 +52,10 @@ class SystemReader:
     def _pools(self, table: Table, base: System | None) -> tuple[Pool, ...]:
         own = table.tables("pools")
         if not own and base is not None:
-            chip = table.optional_text("chip")
-            if chip is None:
+            other = table.optional_text("chip")
+            if other is None:
                 return base.pools
-            return tuple(replace(p, name=chip, chip=self.chip(chip)) for p in base.pools)
+            return tuple(replace(p, name=other, chip=self.chip(other)) for p in base.pools)
         pools = []
         for entry in own:
             chip = self.chip(entry.text("chip"))
@@ -75,7 +76,7 @@ class SystemReader:
             levels = [*kept, self._level(name, network, level_name="network")]
         if not levels:
             raise table.error("a system needs levels", expected="[[levels]] from the chip outwards, or a base")
-        for inner, outer in zip(levels, levels[1:], strict=False):
+        for inner, outer in pairwise(levels):
             if outer.chips <= inner.chips:
                 raise table.error(
                     f"level {outer.name} must hold more chips than {inner.name}", "levels", value=outer.chips,
@@ -101,7 +102,7 @@ class SystemReader:
 
     def _renamed(self, system: str, level: Level) -> Level:
         prefix = f"system/{system}.{level.name}."
-        changed = {
+        changed: dict[str, Any] = {
             key: self.values.apply(c.with_value(c.value, name=prefix + key))
             for key, c in (("bandwidth", level.bandwidth), ("latency", level.latency))
         }
@@ -117,7 +118,7 @@ class SystemReader:
             entry = profiles.table(profile or "default")
             if entry is None:
                 raise table.error(
-                    "unknown overhead profile", "overhead", value=profile, expected=", ".join(profiles.keys())
+                    "unknown overhead profile", "overhead", value=profile, expected=", ".join(profiles)
                 )
             numbers = {key: entry.optional_number(key, unit, name=key) for key, unit in OVERHEAD_UNITS.items()}
             entry.done()

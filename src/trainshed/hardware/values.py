@@ -12,7 +12,7 @@ SET_BY_USER = "set by the user"
 
 @dataclass(frozen=True, kw_only=True)
 class Values:
-    """``given``: what the user set (status ``given``); ``overrides``: what fits and sensitivities vary (status kept)."""
+    """``given``: what the user set (status ``given``); ``overrides``: what fits and sensitivities vary."""
 
     given: Mapping[str, Number] = field(default_factory=dict)
     overrides: Mapping[str, Number] = field(default_factory=dict)
