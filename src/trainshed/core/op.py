@@ -85,6 +85,10 @@ class Attention(Op):
     """Sparse attention: keys that an indexer keeps per query; 0: all."""
     index_dim: int = 0
     """Width of the indexer's own cached key per token (sparse attention)."""
+    index_heads: int = 0
+    """Heads of the indexer that scores every cached token for this layer; 0: another layer's choice is used."""
+    stride: int = 1
+    """Tokens per key of a compressed cache (one key and value stand for ``stride`` tokens)."""
     memory: str = ""
     """Stream that keys and values come from when not the op's own (cross-attention); "" is self-attention."""
     cached: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def layer_kv_bytes(block: Block, context: Number, kv_dtype: str) -> Number:
     size: Number = 0.0
     for op in block.ops:
         if isinstance(op, Attention) and op.cached:
-            keys = np.minimum(context, op.window) if op.window else context
+            keys = np.minimum(context, op.window) if op.window else np.ceil(np.divide(context, op.stride))
             width = op.latent or op.kv_heads * (op.qk_dim + op.v_dim)
             size = size + keys * (width + op.index_dim) * BYTES[kv_dtype]
         elif isinstance(op, Scan):
@@ -55,6 +56,7 @@ def mean_keys(op: Attention, tokens: Number, context: Number, *, causal: bool = 
         top = min(top, float(op.selected))
     if not (op.causal and causal):
         return np.minimum(context, top)
+    context, tokens = np.divide(context, op.stride), np.divide(tokens, op.stride)
     seen: Number = _sum_of_positions(context, top) - _sum_of_positions(np.subtract(context, tokens), top)
     return seen / tokens
 
@@ -75,7 +77,12 @@ def op_flops(op: Op, streams: Mapping[str, Number], context: Number, *, causal: 
         return 2.0 * op.top_k * op.k * op.n * (3 if op.gated else 2) * tokens
     if isinstance(op, Attention):
         keys = streams[op.memory] if op.memory else mean_keys(op, tokens, context, causal=causal)
-        return 2.0 * op.heads * (op.qk_dim + op.v_dim) * keys * tokens
+        scored: Number = 0.0
+        if op.index_heads:
+            every = replace(op, selected=0, window=None)
+            scored = 2.0 * op.index_heads * op.index_dim * mean_keys(every, tokens, context, causal=causal)
+        attended: Number = 2.0 * op.heads * (op.qk_dim + op.v_dim) * keys + scored
+        return attended * tokens
     if isinstance(op, Scan):
         return (4.0 * op.heads * op.key_dim * op.value_dim + 2.0 * op.conv_width * op.conv_channels) * tokens
     return 0.0

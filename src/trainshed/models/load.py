@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from trainshed.core.dtypes import Dtypes
-from trainshed.core.errors import UserError, unknown_name
-from trainshed.core.result import Assumption
-from trainshed.models.decoder import Decoder
+from trainshed.core import Assumption, Dtypes, Graph, UserError, unknown_name
 from trainshed.models.families import Family, family, known
 from trainshed.models.fields import Fields
+from trainshed.models.language import decoder, encoder, encoder_decoder
 from trainshed.models.model import Model, PublishedCount
+
+#: Architecture kinds of ``families.toml`` → who builds their graph.
+_BUILDERS: dict[str, Callable[[Fields, Family], Graph]] = {
+    "decoder": decoder, "encoder": encoder, "encoder_decoder": encoder_decoder,
+}  # fmt: skip
 
 CONFIGS = Path(__file__).parent / "configs"
 PUBLISHED = Path(__file__).parent / "published.toml"
@@ -49,13 +52,12 @@ def from_config(config: Mapping[str, Any], *, name: str, where: str) -> Model:
     facts, assumptions = _family(fields)
     if facts.refused:
         raise UserError("architecture not read", where=where, value=facts.name, expected=facts.refused)
-    decoder = Decoder(fields, facts)
-    graph = decoder.graph()
+    graph = _BUILDERS[facts.kind](fields, facts)
     return Model(
-        name=name, family=facts.name, source=str(config.get("_source", where)), graph=graph, hidden=decoder.hidden,
-        layers=len(graph.order), vocab=fields.count("vocab"),
-        max_context=fields.count("positions", facts.max_context, least=0) or None, dtypes=_dtypes(fields, facts),
-        published=_published().get(name), assumptions=assumptions,
+        name=name, family=facts.name, source=str(config.get("_source", where)), graph=graph,
+        hidden=fields.count("hidden"), layers=len(graph.order), vocab=fields.count("vocab", 0),
+        max_context=fields.count("positions", facts.position_rows or facts.max_context, least=0) or None,
+        dtypes=_dtypes(fields, facts), published=_published().get(name), assumptions=assumptions,
     )  # fmt: skip
 
 
@@ -81,7 +83,7 @@ def _family(fields: Fields) -> tuple[Family, tuple[Assumption, ...]]:
     name = fields.get("model_type")
     if not isinstance(name, str) or not name:
         raise fields.missing("model_type", f"a string such as {', '.join(known()[:6])}, …")
-    if (facts := family(name)) is not None:
+    if (facts := family(name, _flags(fields))) is not None:
         return facts, ()
     facts = family("llama")
     assert facts is not None
@@ -91,6 +93,11 @@ def _family(fields: Fields) -> tuple[Family, tuple[Assumption, ...]]:
             source="families.toml has no such entry",
         ),
     )  # fmt: skip
+
+
+def _flags(fields: Fields) -> dict[str, Any]:
+    """The config with the nested switches of MPT (``attn_config``) beside the others."""
+    return {**(fields.get("attn_config") or {}), **fields.config}
 
 
 def _dtypes(fields: Fields, facts: Family) -> Dtypes | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainshed.core.op import Elementwise, Experts, Matmul, Op, Shard
+from trainshed.core import Elementwise, Experts, Lookup, Matmul, Op, Shard
 
 #: Elementary vector operations per element (ours): RMS norm squares, sums, scales twice; layer norm also centres.
 NORM_VECTOR = {"rms": 4.0, "layer": 6.0}
@@ -35,12 +35,12 @@ def linear(
     )  # fmt: skip
 
 
-def norm(name: str, width: int, style: Style, *, shard: Shard = Shard.SEQUENCE, copies: int = 1, of: int = 0) -> Op:
-    """A normalisation over ``width`` elements per token with parameters of ``copies`` vectors of ``of or width``."""
+def norm(name: str, width: int, style: Style, *, shard: Shard = Shard.SEQUENCE, of: int | None = None) -> Op:
+    """A normalisation over ``width`` elements per token; its vectors have ``of`` elements (default: ``width``)."""
     return Elementwise(
         name=name, role="norm", shard=shard, stream=style.stream, width=width, reads=1, writes=1,
         vector=NORM_VECTOR["rms" if style.norm == "rms" else "layer"],
-        parameters=NORM_VECTORS_HELD[style.norm] * (of or width) * copies,
+        parameters=NORM_VECTORS_HELD[style.norm] * (width if of is None else of),
     )  # fmt: skip
 
 
@@ -59,8 +59,17 @@ def activation(name: str, width: int, style: Style, *, gated: bool, shard: Shard
     )  # fmt: skip
 
 
+def table(name: str, role: str, rows: int, width: int, style: Style, *, shard: Shard = Shard.REPLICATED) -> Op:
+    """An embedding table: one row per token."""
+    return Lookup(
+        name=name, role=role, shard=shard, stream=style.stream, rows=rows, width=width, parameters=rows * width
+    )
+
+
 def mlp(hidden: int, inner: int, style: Style, *, prefix: str = "mlp", role: str = "mlp") -> list[Op]:
     """Up (and gate, fused into one product), activation, down."""
+    if not inner:
+        return []
     width = 2 * inner if style.gated else inner
     return [
         linear(f"{prefix}_up", role, Shard.COLUMN, hidden, width, bias=style.mlp_bias, stream=style.stream),
