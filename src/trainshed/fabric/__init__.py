@@ -1,6 +1,6 @@
 """The fabric: what collectives take over the levels of links of a system."""
 
-from trainshed.fabric.collective import KINDS, CollectiveCost, collective
+from trainshed.fabric.collective import ALGORITHMS, KINDS, CollectiveCost, collective
 from trainshed.fabric.group import Group
 
-__all__ = ["KINDS", "CollectiveCost", "Group", "collective"]
+__all__ = ["ALGORITHMS", "KINDS", "CollectiveCost", "Group", "collective"]

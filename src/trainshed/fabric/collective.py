@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
-from trainshed.core import Cost, Number, UserError, cheapest, formula, longest, total
-from trainshed.core.errors import unknown_name
+from trainshed.core import BYTES, Cost, Number, UserError, cheapest, total, unknown_name
+from trainshed.fabric import algorithms as ways
+from trainshed.fabric import direct
+from trainshed.fabric.algorithms import Call, Way
+from trainshed.fabric.bound import lower_bound
 from trainshed.fabric.group import Group, Share, spread
-from trainshed.fabric.topology import distance, usable
+from trainshed.fabric.terms import launch
 from trainshed.hardware.schema import Level
 
-KINDS = (
-    "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "permute", "broadcast", "moe_dispatch", "moe_combine",
-)  # fmt: skip
+#: Algorithms by kind, in the words of NCCL and AWS.
+ALGORITHMS: Mapping[str, Mapping[str, Callable[[Call], Way]]] = {
+    "all_reduce": {
+        "ring": ways.ring, "kangaring": ways.kangaring, "tree": ways.tree, "nvls": ways.nvls, "mesh": ways.mesh,
+        "one_shot_mesh": ways.one_shot_mesh, "rhd": ways.rhd, "hierarchical": ways.hierarchical,
+    },
+    "all_gather": {"ring": ways.ring, "kangaring": ways.kangaring, "mesh": ways.mesh, "rhd": ways.rhd,
+                   "hierarchical": ways.hierarchical},
+    "reduce_scatter": {"ring": ways.ring, "kangaring": ways.kangaring, "mesh": ways.mesh, "rhd": ways.rhd,
+                       "hierarchical": ways.hierarchical},
+    "broadcast": {"ring": ways.chain, "tree": ways.tree},
+    "all_to_all": {"direct": direct.direct, "hierarchical": direct.two_level},
+    "permute": {"direct": direct.permute},
+    "moe_dispatch": {"direct": direct.direct, "hierarchical": direct.once_per_domain},
+    "moe_combine": {"direct": direct.direct, "hierarchical": direct.once_per_domain},
+}  # fmt: skip
+KINDS = tuple(ALGORITHMS)
+#: NVLink SHARP adds these (PTX ``multimem.ld_reduce``).
+_SUMMED_IN_SWITCH = ("fp32", "tf32", "bf16", "fp16")
+#: Without these the kind could not be done at all, whatever a library lists.
+_ALWAYS = {"all_to_all": "direct", "permute": "direct", "moe_dispatch": "direct", "moe_combine": "direct"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,46 +46,11 @@ class CollectiveCost:
 
     time: Cost
     bytes_on_links: Mapping[str, Number]
-    """Bytes that one rank sends at each level."""
+    """Bytes that one rank sends over the links of each level (a message that passes two links counts twice)."""
     lower_bound: Cost
-    algorithms: Mapping[str, Cost]
-    chosen: Number
-    """Index of the chosen algorithm in ``algorithms``, element by element."""
-
-
-def _volume(kind: str, fan: Number, size: Number) -> Number:
-    """Bytes that one member must send for a collective of ``size`` bytes among ``fan`` equals."""
-    part = (fan - 1.0) / fan
-    if kind == "all_reduce":
-        return 2.0 * part * size
-    if kind in ("permute", "broadcast"):
-        return np.where(np.asarray(fan) > 1.0, size, 0.0)
-    return part * size
-
-
-def _steps(kind: str, algorithm: str, fan: Number) -> Number:
-    rounds = 2.0 if kind == "all_reduce" else 1.0
-    if kind == "permute":
-        return np.where(np.asarray(fan) > 1.0, 1.0, 0.0)
-    if algorithm == "ring" and kind not in ("all_to_all",):
-        return rounds * (fan - 1.0)
-    if algorithm == "tree":
-        return rounds * np.ceil(np.log2(np.asarray(fan)))
-    return np.where(np.asarray(fan) > 1.0, rounds, 0.0)
-
-
-def _stage(kind: str, algorithm: str, share: Share, size: Number, concurrent: Number) -> Cost:
-    level = share.level
-    carried = _volume(kind, share.fan, size / share.inner if kind != "permute" else size)
-    if kind == "all_to_all":
-        carried = _volume(kind, share.fan, size) * distance(share)
-    return formula(
-        f"{algorithm} {kind} over {level.name}", "s",
-        "steps * (latency + hop) + carried * sharing / (bandwidth * efficiency)",
-        steps=_steps(kind, algorithm, share.fan), latency=level.latency, hop=level.fitted["hop"], carried=carried,
-        sharing=share.per_chip * concurrent / usable(share), bandwidth=level.bandwidth,
-        efficiency=level.fitted["efficiency"],
-    )  # fmt: skip
+    algorithms: Mapping[str, Cost] = field(default_factory=dict)
+    chosen: NDArray[np.str_] = field(default_factory=lambda: np.array("none"))
+    """Name of the algorithm taken, element by element."""
 
 
 def collective(
@@ -76,56 +63,57 @@ def collective(
     algorithm: str = "auto",
     concurrent: Number = 1.0,
     dtype: str = "bf16",
-    memory: str = "hbm",
+    copies: Number = 1.0,
 ) -> CollectiveCost:
     """The cost of one collective of ``size`` bytes (NCCL's convention) among the members of ``group``.
 
     ``size`` is the per-rank buffer of all_reduce, all_to_all, permute and broadcast, the whole output of all_gather,
-    the whole input of reduce_scatter. ``concurrent``: how many such collectives share the same links at this time.
+    the whole input of reduce_scatter, the routed copies of a rank's tokens of moe_dispatch and moe_combine (``copies``
+    per token). ``concurrent``: how many such collectives share the same links at this time; the groups of the other
+    ranks of a chip are counted anyway. Everything but names may be an array.
     """
-    if kind not in KINDS:
-        raise unknown_name("collective", kind, KINDS, where="collective")
+    menu = _menu(kind, levels, algorithm, dtype)
     if np.any(np.asarray(size) < 0):
         raise UserError("negative size", where="collective", value=size, expected="bytes, at least 0")
-    plain = {"moe_dispatch": "all_to_all", "moe_combine": "all_to_all"}.get(kind, kind)
     shares = spread(group, levels, ranks_per_chip)
-    costs: dict[str, Cost] = {}
-    for name in ("ring", "tree", "mesh"):
-        stages = [_stage(plain, name, share, size, concurrent) for share in shares]
-        costs[name] = total(f"{name} {kind}", [_launch(shares), *stages])
-    if algorithm != "auto" and algorithm not in costs:
-        raise unknown_name("algorithm", algorithm, costs, where="collective")
-    chosen = costs if algorithm == "auto" else {algorithm: costs[algorithm]}
-    time = cheapest(kind, list(chosen.values()))
-    bytes_on_links = {
-        s.level.name: _volume(plain, s.fan, size / s.inner if plain in ("all_reduce", "all_gather", "reduce_scatter")
-                              else size) for s in shares
-    }  # fmt: skip
-    stacked = np.stack(np.broadcast_arrays(*(np.asarray(c.value) for c in chosen.values())))
+    if not shares:
+        nothing = total(kind, [], unit="s")
+        return CollectiveCost(time=nothing, bytes_on_links={}, lower_bound=nothing)
+    call = Call(kind=kind, size=size, shares=shares, concurrent=concurrent, copies=copies)
+    start = launch(shares)
+    done = {name: way(call) for name, way in menu.items() if name != "nvls" or shares[0].level.reduction_in_network}
+    costs = {name: total(f"{name} {kind}", [start, way.time]) for name, way in done.items()}
+    best = np.argmin(np.stack(np.broadcast_arrays(*(np.asarray(c.value) for c in costs.values()))), axis=0)
     return CollectiveCost(
-        time=time, bytes_on_links=bytes_on_links, lower_bound=_lower_bound(kind, shares, bytes_on_links),
-        algorithms=costs, chosen=np.array(list(chosen))[np.argmin(stacked, axis=0)],
+        time=cheapest(kind, list(costs.values())), lower_bound=lower_bound(kind, shares, size, copies),
+        bytes_on_links=_carried(shares, list(done.values()), best), algorithms=costs,
+        chosen=np.where(shares[0].ranks > 1.0, np.array(list(costs))[best], "none"),
     )  # fmt: skip
 
 
-def _launch(shares: Sequence[Share]) -> Cost:
-    """The fixed cost of launching: that of the outermost level the group reaches."""
-    parts = []
+def _menu(kind: str, levels: Sequence[Level], algorithm: str, dtype: str) -> dict[str, Callable[[Call], Way]]:
+    """The algorithms to compare: the one asked for, else those of the innermost level's library."""
+    if kind not in ALGORITHMS:
+        raise unknown_name("collective", kind, KINDS, where="collective")
+    if dtype not in BYTES:
+        raise unknown_name("dtype", dtype, BYTES, where="collective")
+    known = dict(ALGORITHMS[kind])
+    if not any(level.reduction_in_network for level in levels) or dtype not in _SUMMED_IN_SWITCH:
+        known.pop("nvls", None)
+    if algorithm != "auto":
+        if algorithm not in known:
+            raise unknown_name(f"algorithm of {kind}", algorithm, ["auto", *known], where="collective")
+        return {algorithm: known[algorithm]}
+    library = levels[0].algorithms if levels else ()
+    listed = {name: way for name, way in known.items() if not library or name in library}
+    return listed or {name: known[name] for name in (_ALWAYS.get(kind, "ring"),)}
+
+
+def _carried(shares: Sequence[Share], done: Sequence[Way], best: NDArray[np.intp]) -> dict[str, Number]:
+    """Bytes per level of the chosen algorithm, element by element."""
+    out: dict[str, Number] = {}
     for i, share in enumerate(shares):
-        outer = [s.active for s in shares[i + 1 :]]
-        outermost = share.active * np.prod([1.0 - np.asarray(o) for o in outer], axis=0) if outer else share.active
-        launch = share.level.fitted["launch"]
-        parts.append(formula(f"launch of {share.level.name}", "s", "on * launch", on=outermost, launch=launch))
-    return total("launch", parts)
-
-
-def _lower_bound(kind: str, shares: Sequence[Share], carried: Mapping[str, Number]) -> Cost:
-    parts = [
-        formula(
-            f"bytes that must leave through {s.level.name}", "s", "on * latency + carried * sharing / bandwidth",
-            on=s.active, latency=s.level.latency, carried=carried[s.level.name], sharing=s.per_chip,
-            bandwidth=s.level.bandwidth,
-        )
-        for s in shares
-    ]  # fmt: skip
-    return longest(f"lower bound of {kind}", parts)
+        columns = np.broadcast_arrays(best, *(np.asarray(way.carried[i]) for way in done))
+        picked = np.take_along_axis(np.stack(columns[1:]), columns[0][None], axis=0)[0]
+        out[share.level.name] = float(picked) if picked.ndim == 0 else picked
+    return out

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainshed.core import Number, UserError
 from trainshed.hardware.schema import Level
@@ -30,15 +31,21 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Share:
-    """One level as one group sees it."""
+    """One level as one group sees it. ``inner`` · ``fan`` = ``members``."""
 
     level: Level
     inner: Number
     """Members inside one domain of the level below: they share the work of leaving it."""
     fan: Number
     """Domains of the level below that the group joins at this level (1: it does not reach this level)."""
+    members: Number
+    """Members inside one domain of this level."""
+    ranks: Number
+    """Members of the whole group."""
     offset: Number
     """Distance of neighbouring members in domains of the level below (a strided group skips some)."""
+    span: Number
+    """Chips from the first member to the last inside one domain of this level."""
     per_chip: float
     """Ranks on one chip: all are taken to communicate at the same time, so that each has that part of its links."""
 
@@ -47,20 +54,39 @@ class Share:
         """1 where the group reaches this level, else 0."""
         return np.where(np.asarray(self.fan) > 1.0, 1.0, 0.0)
 
+    @property
+    def whole(self) -> NDArray[np.bool_]:
+        """Whether a domain of this level holds all members."""
+        return np.asarray(self.members) >= np.asarray(self.ranks)
+
+    @property
+    def outermost(self) -> Number:
+        """1 at the level where the group is whole for the first time."""
+        return np.where((np.asarray(self.fan) > 1.0) & self.whole, 1.0, 0.0)
+
 
 def spread(group: Group, levels: Sequence[Level], ranks_per_chip: float = 1.0) -> tuple[Share, ...]:
-    """How many members meet at each level; the outermost level takes in whatever is left."""
-    ranks, stride = np.asarray(group.ranks, dtype=np.float64), np.asarray(group.stride, dtype=np.float64)
-    shares = []
-    inner: Number = np.ones(np.broadcast_shapes(ranks.shape, stride.shape))
+    """How many members meet at each level that some group of the table reaches; the last level takes in what is left.
+
+    Members per domain = domain / stride, at least one and at most all. Where a domain is no multiple of the stride the
+    quotient is a mean over domains.
+    """
+    ranks, stride = np.broadcast_arrays(np.asarray(group.ranks, np.float64), np.asarray(group.stride, np.float64))
+    inner: Number = np.ones(ranks.shape)
     below = 1.0  # ranks in one domain of the level below
+    if levels and levels[0].topology != "chip":
+        # no level describes the chip's inside: ranks of one chip meet for free
+        inner, below = np.clip(ranks_per_chip / stride, 1.0, ranks), ranks_per_chip
+    shares = []
     for i, level in enumerate(levels):
         domain = level.chips * ranks_per_chip
-        members = ranks * np.ones_like(inner) if i == len(levels) - 1 else np.clip(domain / stride, 1.0, ranks)
-        members = np.maximum(members, inner)
-        shares.append(
-            Share(level=level, inner=inner, fan=members / inner, offset=np.maximum(stride / below, 1.0),
-                  per_chip=ranks_per_chip)
-        )  # fmt: skip
+        last = i == len(levels) - 1
+        members = ranks if last else np.maximum(np.clip(domain / stride, 1.0, ranks), inner)
+        fan = members / inner
+        if np.any(fan > 1.0):
+            shares.append(
+                Share(level=level, inner=inner, fan=fan, members=members, ranks=ranks, per_chip=ranks_per_chip,
+                      offset=np.maximum(stride / below, 1.0), span=members * stride / ranks_per_chip)
+            )  # fmt: skip
         inner, below = members, domain
     return tuple(shares)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from trainshed.core import Number
 from trainshed.fabric.group import Share
+
+#: Ports of a switch of a leaf-spine network: 12.8 Tbit/s in logical ports of 100 Gbit/s (SemiAnalysis, Trainium3).
+RADIX = 128
 
 
 def _extents(share: Share) -> list[tuple[float, Number, Number]]:
@@ -21,23 +26,45 @@ def _extents(share: Share) -> list[tuple[float, Number, Number]]:
     return out
 
 
+def _ports(dim: float) -> float:
+    """Links of a chip along one dimension: two of a ring, one between a pair."""
+    return min(dim - 1.0, 2.0)
+
+
 def usable(share: Share) -> Number:
-    """The fraction of a chip's links of this level that the group's members can drive together."""
-    topology = share.level.topology
-    fan = np.asarray(share.fan, dtype=np.float64)
+    """The fraction of a chip's links of this level that the group's members drive together in rings.
+
+    A closed ring is driven both ways round; a part of a ring has only the way back through itself. Members that lie
+    apart along a ring share it with the groups in between. In a full mesh each pair has its own link.
+    """
+    topology, fan = share.level.topology, np.asarray(share.fan, dtype=np.float64)
     if topology in ("ring", "torus"):
         extents = _extents(share)
         links: Number = np.zeros_like(fan)
         for dim, span, step in extents:
-            both = 2.0 if dim > 2 else 1.0  # a closed ring is driven both ways round; a pair has one link
-            closed = np.where(span * step >= dim, both, 1.0)
+            closed = np.where(span * step >= dim, _ports(dim), 1.0)
             links = links + np.where(span > 1.0, closed / step, 0.0)
-        ports = sum(2.0 if dim > 2 else 1.0 for dim, _, _ in extents if dim > 1)
-        return np.where(fan > 1.0, links / max(ports, 1.0), 1.0)
+        ports = sum(_ports(dim) for dim, _, _ in extents)
+        return np.where(fan > 1.0, np.maximum(links, 1e-9) / max(ports, 1.0), 1.0)
     if topology == "mesh":
-        peers = max((share.level.dims[0] if share.level.dims else share.level.chips) - 1.0, 1.0)
+        peers = max(math.prod(share.level.dims or (share.level.chips,)) - 1.0, 1.0)
         return np.where(fan > 1.0, np.minimum((fan - 1.0) / peers, 1.0), 1.0)
     return np.ones_like(fan)
+
+
+def one_link(share: Share) -> Number:
+    """The fraction of a chip's links between two neighbours: one port of a torus or mesh, all behind a switch."""
+    topology = share.level.topology
+    dims = share.level.dims or (share.level.chips,)
+    if topology in ("ring", "torus"):
+        return 1.0 / max(sum(_ports(float(d)) for d in dims), 1.0)
+    return 1.0 / max(math.prod(dims) - 1.0, 1.0) if topology == "mesh" else 1.0
+
+
+def one_dimension(share: Share) -> Number:
+    """The fraction of a chip's links along one dimension of a torus: what recursive doubling drives in one step."""
+    dims = [d for d in share.level.dims if d > 1] if share.level.topology == "torus" else []
+    return 1.0 / max(len(dims), 1)
 
 
 def distance(share: Share) -> Number:
@@ -48,5 +75,17 @@ def distance(share: Share) -> Number:
     hops: Number = np.zeros_like(fan)
     for dim, span, step in _extents(share):
         closed = span * step >= dim
-        hops = hops + np.where(span > 1.0, np.where(closed, dim / 4.0, span * step / 3.0), 0.0)
-    return np.maximum(hops, 1.0)
+        around = np.where(dim > 2.0, dim / 4.0, 0.5)
+        hops = hops + np.where(span > 1.0, np.where(closed, around, span * step / 3.0), 0.0)
+    pairs = np.maximum(1.0 - 1.0 / fan, 0.5)  # a mean over other members only
+    return np.maximum(hops / pairs, 1.0)
+
+
+def extra_layers(share: Share) -> Number:
+    """Layers of switches above the first one that a leaf-spine network needs for the chips the group spans."""
+    if share.level.topology != "leaf-spine":
+        return 0.0
+    half = RADIX / 2.0
+    layers = [2.0 * half**k for k in (1, 2, 3)]
+    layers[0] = half
+    return np.asarray(sum(np.where(np.asarray(share.span) > reach, 1.0, 0.0) for reach in layers))

@@ -102,7 +102,8 @@ class Catalogue:
         if name not in self._systems:
             table = self._table("system", name)
             base_name = table.optional_text("base")
-            reader = SystemReader(self.values, self.chip, self._mechanisms.of_interconnect, _overheads)
+            known = self._mechanisms
+            reader = SystemReader(self.values, self.chip, known.of_interconnect, _overheads, known.algorithms)
             system = reader.read(name, table, self.system(base_name) if base_name else None)
             aliases = tuple(a for a, target in self._aliases["system"].items() if target == name)
             self._systems[name] = replace(system, aliases=aliases)

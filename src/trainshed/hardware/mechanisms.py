@@ -1,8 +1,8 @@
 """Fitted mechanisms: what a chip or an interconnect reaches of its data sheet, and its fixed times.
 
-``fitted.toml`` holds what the fitting program found, ``estimates.toml`` what is assumed where nothing was measured. A
-chip's value is its own fitted one, else that of its predecessor (and so on back), else the estimate for its kind; an
-interconnect likewise, along ``[carry]``.
+``fitted.toml`` holds what the fitting program found, ``estimates.toml`` what is assumed where nothing was measured,
+``interconnects.toml`` what the interconnects' collective libraries document. A chip's value is its own fitted one, else
+that of its predecessor (and so on back), else the estimate for its kind; an interconnect likewise, along ``[carry]``.
 """
 
 from __future__ import annotations
@@ -41,11 +41,16 @@ def _constants(table: Table | None, owner: str) -> dict[str, Constant]:
 
 
 class Mechanisms:
-    """Both files, and the rule that carries over."""
+    """The three files, and the rule that carries over."""
 
     def __init__(self, values: Values, fitted: Path = HERE / "fitted.toml", estimates: Path = HERE / "estimates.toml"):
         self.values = values
         self._fitted, self._carry, self._estimates = _read_all(fitted, estimates)
+        self._algorithms, libraries = _read_libraries(HERE / "interconnects.toml")
+        self._estimates = {
+            owner: {**libraries.get(owner, {}), **self._estimates.get(owner, {})}
+            for owner in {**self._estimates, **libraries}
+        }
 
     def _own(self, owner: str, key: str, name: str) -> Constant | None:
         """The fitted (or overridden, or user-set) constant of exactly this owner."""
@@ -85,11 +90,20 @@ class Mechanisms:
         estimates = self._estimates.get(f"architecture/{architecture}", {})
         return self._filled([f"chip/{c}" for c in chain], estimates, "fitted.", extra)
 
-    def of_interconnect(self, name: str) -> dict[str, Constant]:
-        """All mechanisms of an interconnect (``nvlink4``)."""
+    def _chain(self, name: str) -> list[str]:
+        """An interconnect and those that its values carry over from."""
         chain = [name]
         while chain[-1] in self._carry and self._carry[chain[-1]] not in chain:
             chain.append(self._carry[chain[-1]])
+        return chain
+
+    def algorithms(self, interconnect: str) -> tuple[str, ...]:
+        """Collective algorithms of an interconnect's library, empty where no library is known."""
+        return next((self._algorithms[c] for c in self._chain(interconnect) if c in self._algorithms), ())
+
+    def of_interconnect(self, name: str) -> dict[str, Constant]:
+        """All mechanisms of an interconnect (``nvlink4``)."""
+        chain = self._chain(name)
         estimates = dict(self._estimates.get("interconnect/default", {}))
         for owner in reversed(chain):
             estimates |= self._estimates.get(f"interconnect/{owner}", {})
@@ -101,7 +115,9 @@ class Mechanisms:
 def unit_of_mechanism(kind: str, key: str) -> str | None:
     """The unit of a mechanism of chips or interconnects, None if no file knows it."""
     _, _, estimates = _read_all(HERE / "fitted.toml", HERE / "estimates.toml")
-    return next((e[key].unit for owner, e in estimates.items() if owner.startswith(kind) and key in e), None)
+    _, libraries = _read_libraries(HERE / "interconnects.toml")
+    known = (*estimates.items(), *libraries.items())
+    return next((e[key].unit for owner, e in known if owner.startswith(kind) and key in e), None)
 
 
 @lru_cache(maxsize=4)
@@ -117,6 +133,18 @@ def _read_all(
     estimated = _sections(assumed, ("architecture", "interconnect"))
     assumed.done()
     return found, carry, estimated
+
+
+@lru_cache(maxsize=2)
+def _read_libraries(path: Path) -> tuple[dict[str, tuple[str, ...]], dict[str, dict[str, Constant]]]:
+    """Algorithms by interconnect, and the constants of the libraries' code."""
+    root = read(path)
+    table = root.table("algorithms")
+    assert table is not None
+    algorithms = {key: table.texts(key) for key in list(table.keys())}
+    constants = _sections(root, ("interconnect",))
+    root.done()
+    return algorithms, constants
 
 
 def _sections(root: Table, kinds: tuple[str, ...]) -> dict[str, dict[str, Constant]]:

@@ -29,8 +29,10 @@ class SystemReader:
         chip: Callable[[str], Chip],
         fitted: Callable[[str], dict[str, Constant]],
         overheads: Callable[[], Table],
+        algorithms: Callable[[str], tuple[str, ...]] = lambda interconnect: (),
     ) -> None:
         self.values, self.chip, self.fitted, self.overheads = values, chip, fitted, overheads
+        self.algorithms = algorithms
 
     def read(self, name: str, table: Table, base: System | None) -> System:
         """The system of a TOML table, on top of its base."""
@@ -95,7 +97,7 @@ class SystemReader:
             name=name, chips=table.integer("chips"), dims=table.integers("dims"),
             topology=table.choice("topology", get_args(Topology)),  # type: ignore[arg-type]
             reduction_in_network=table.flag("reduction_in_network"), interconnect=interconnect,
-            fitted=self.fitted(interconnect), **numbers,
+            fitted=self.fitted(interconnect), algorithms=self.algorithms(interconnect), **numbers,
         )  # fmt: skip
         table.done()
         return level

@@ -135,6 +135,8 @@ class Level:
     """Key of its fitted constants: ``neuronlink-v3``, ``nvlink4``, ``efa-v3``, ``infiniband-ndr``, ``ici-v5p``, …"""
     fitted: Mapping[str, Constant] = field(default_factory=dict)
     """``launch`` (s), ``hop`` (s), ``efficiency`` (reachable fraction), … of that interconnect."""
+    algorithms: tuple[str, ...] = ()
+    """Collective algorithms of the interconnect's library (``fabric.ALGORITHMS``); empty: all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,184 @@
+"""Algorithms of all_reduce, all_gather, reduce_scatter and broadcast that NCCL and AWS document, in closed form.
+
+``size`` is NCCL's: S, the buffer that every rank ends with (all_reduce, all_gather, broadcast) or starts with
+(reduce_scatter). ``rounds`` is 2 for all_reduce (a reduce_scatter, then an all_gather), else 1.
+
+Sources: NCCL, ``src/graph/tuning.cc`` and ``src/device``; aws-neuron-sdk, ``neuron-runtime/explore``:
+``intranode-collective-comm.rst`` and ``internode-collective-comm.rst``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from trainshed.core import Cost, Number, cheapest, formula, total
+from trainshed.fabric.group import Share
+from trainshed.fabric.terms import latency, pipelined, transfer
+from trainshed.fabric.topology import distance, one_dimension, usable
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Call:
+    """A collective as the algorithms take it."""
+
+    kind: str
+    size: Number
+    shares: tuple[Share, ...]
+    concurrent: Number = 1.0
+    copies: Number = 1.0
+    """Experts per token (top-k), for moe_dispatch and moe_combine."""
+
+    @property
+    def rounds(self) -> float:
+        """2 for all_reduce, which is a reduce_scatter and an all_gather."""
+        return 2.0 if self.kind == "all_reduce" else 1.0
+
+    @property
+    def ranks(self) -> Number:
+        """Members of the group."""
+        return self.shares[0].ranks
+
+    @property
+    def links(self) -> list[Number]:
+        """The part of each level's links that rings of the group drive."""
+        return [usable(s) for s in self.shares]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Way:
+    """One algorithm on one group: its time without the launch, and what one member sends over each share's links."""
+
+    time: Cost
+    carried: Sequence[Number]
+
+
+def edges(shares: Sequence[Share]) -> list[Number]:
+    """Edges of a ring through all members that cross each level and none above; they add up to the ranks."""
+    return [s.active * (s.ranks / s.inner - np.where(s.whole, 0.0, s.ranks / s.members)) for s in shares]
+
+
+def ring(call: Call, *, halved: Number = 1.0) -> Way:
+    """All members in a cycle; as many cycles at once as there are links, so that all links carry the same.
+
+    NCCL's LL protocol sends a flag with each word (half the rate, no fence), Simple fences once per slice (``bulk``
+    times the hop): where an interconnect knows both, the cheaper one counts. A chunk's last step is local, out of the
+    receive buffer (``last_step`` of a link step), which is why two ranks reach less than eight.
+    """
+    shares, n = call.shares, np.asarray(call.ranks)
+    crossing = edges(shares)
+    steps = [call.rounds * (e - s.outermost) * halved for e, s in zip(crossing, shares, strict=True)]
+    volume = call.rounds * (n - 1.0) / n * call.size
+    carried = [volume * e / n for e in crossing]
+    copied = transfer(shares, carried, call.links, call.concurrent, local=call.size / n)
+    if "low_latency" not in shares[0].level.fitted:
+        return Way(time=total("ring", [latency(shares, steps), copied]), carried=carried)
+    simple = total("ring, Simple", [latency(shares, steps, protocol="bulk"), copied])
+    words = transfer(shares, carried, call.links, call.concurrent, local=call.size / n, fraction="low_latency")
+    low = total("ring, LL", [latency(shares, steps), words])
+    return Way(time=cheapest("ring", [low, simple]), carried=carried)
+
+
+def kangaring(call: Call) -> Way:
+    """AWS's KangaRing: of each two ranks on a chip one forwards for both, so that half of the steps are left."""
+    inside = call.shares[0]
+    on_chip = inside.fan if inside.level.topology == "chip" else inside.inner
+    return ring(call, halved=np.where(np.asarray(on_chip) >= 2.0, 0.5, 1.0))
+
+
+def chain(call: Call) -> Way:
+    """A broadcast through the ring, in pieces."""
+    crossing = edges(call.shares)
+    steps = [e - s.outermost for e, s in zip(crossing, call.shares, strict=True)]
+    carried = [call.size * e / np.asarray(call.ranks) for e in crossing]
+    moved = transfer(call.shares, carried, call.links, call.concurrent)
+    return Way(time=pipelined("ring", latency(call.shares, steps), moved), carried=carried)
+
+
+def _tree_parts(call: Call, shares: Sequence[Share]) -> tuple[list[Number], list[Number]]:
+    """Steps and bytes of double binary trees: up and down S, of two domains only one way each."""
+    steps = [call.rounds * np.ceil(np.log2(np.maximum(np.asarray(s.fan), 1.0))) for s in shares]
+    both = [np.where(np.asarray(s.fan) > 2.0, call.rounds, 1.0) * s.active for s in shares]
+    return steps, [k * call.size / s.inner for k, s in zip(both, shares, strict=True)]
+
+
+def tree(call: Call) -> Way:
+    """NCCL's double binary trees, pipelined: reduce up, broadcast down."""
+    steps, carried = _tree_parts(call, call.shares)
+    moved = transfer(call.shares, carried, call.links, call.concurrent)
+    return Way(time=pipelined("tree", latency(call.shares, steps, protocol="bulk"), moved), carried=carried)
+
+
+def nvls(call: Call) -> Way:
+    """The switch adds up: each member sends S once and its part of the sum once more; trees between switches.
+
+    NVLink SHARP of NCCL (NVLS, NVLSTree): ``multimem.ld_reduce`` of S / n from all, ``multimem.st`` to all.
+    """
+    first, rest = call.shares[0], call.shares[1:]
+    steps, carried = _tree_parts(call, rest)
+    carried = [first.active * call.size * (1.0 + 1.0 / first.fan), *carried]
+    switch = formula(
+        "reduction in the switch", "s", "on * in_network_latency", on=first.active,
+        in_network_latency=first.level.fitted["in_network_latency"],
+    )  # fmt: skip
+    depth = total("steps", [switch, latency(rest, steps, protocol="bulk")])
+    moved = transfer(call.shares, carried, call.links, call.concurrent, reach="in_network")
+    return Way(time=pipelined("nvls", depth, moved), carried=carried)
+
+
+def _spreading(call: Call) -> list[Number]:
+    """Bytes of S / n to every other member, by the level where they part, each link on the way counted."""
+    n = np.asarray(call.ranks)
+    return [(s.members - s.inner) / n * call.size * distance(s) for s in call.shares]
+
+
+def mesh(call: Call) -> Way:
+    """Every member to every other at once: one step per round, but messages cross links that others need (AWS)."""
+    steps = [call.rounds * s.active for s in call.shares]
+    carried = [call.rounds * c for c in _spreading(call)]
+    moved = transfer(call.shares, carried, _direct_links(call.shares), call.concurrent)
+    return Way(time=total("mesh", [latency(call.shares, steps), moved]), carried=carried)
+
+
+def one_shot_mesh(call: Call) -> Way:
+    """Single-step all_reduce: every member sends its whole buffer to every other and adds up what it got (AWS)."""
+    n = np.asarray(call.ranks)
+    carried = [n * c for c in _spreading(call)]
+    moved = transfer(call.shares, carried, _direct_links(call.shares), call.concurrent)
+    steps = [s.active for s in call.shares]
+    return Way(time=total("one-shot mesh", [latency(call.shares, steps), moved]), carried=carried)
+
+
+def _direct_links(shares: Sequence[Share]) -> list[Number]:
+    """Links that direct messages use: routed over all of a torus, only those to the members in a full mesh."""
+    return [usable(s) if s.level.topology == "mesh" else np.ones_like(np.asarray(s.fan)) for s in shares]
+
+
+def rhd(call: Call) -> Way:
+    """Recursive halving and doubling: log2 steps with one partner each, one dimension of a torus at a time."""
+    shares = call.shares
+    steps = [call.rounds * np.ceil(np.log2(np.maximum(np.asarray(s.fan), 1.0))) for s in shares]
+    carried = [call.rounds * call.size / s.inner * (1.0 - 1.0 / s.fan) for s in shares]
+    links = [np.minimum(one_dimension(s), usable(s)) if s.level.topology != "mesh" else usable(s) for s in shares]
+    moved = transfer(shares, carried, links, call.concurrent)
+    return Way(time=total("rhd", [latency(shares, steps), moved]), carried=carried)
+
+
+def hierarchical(call: Call) -> Way:
+    """A reduce_scatter inwards, the outermost level, an all_gather back: at each level the best algorithm (AWS).
+
+    Each of the ``inner`` members of a domain works on its own 1 / inner of the buffer.
+    """
+    stages = []
+    carried: list[Number] = []
+    for share in call.shares:
+        alone = replace(share, inner=np.ones_like(np.asarray(share.fan)), members=share.fan, ranks=share.fan)
+        stage = replace(call, size=call.size / share.inner, shares=(alone,))
+        ways = [ring(stage), mesh(stage), rhd(stage)]
+        stages.append(cheapest(f"{call.kind} over {share.level.name}", [w.time for w in ways]))
+        carried.append(ways[0].carried[0])
+    return Way(time=total("hierarchical", stages), carried=carried)
+
+

@@ -1,0 +1,128 @@
+"""Point-to-point traffic: permute, all_to_all, and the dispatch and combine of experts.
+
+Where an interconnect's library copies with SMs (NCCL), a message is cut over channels, each copying at ``channel``
+bytes per second, and the number of channels per peer follows NCCL's rule: that is the staircase of measured permutes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from trainshed.core import Constant, Cost, Number, formula, longest, total
+from trainshed.fabric.algorithms import Call, Way, _direct_links, _spreading, edges
+from trainshed.fabric.group import Share
+from trainshed.fabric.terms import latency, transfer
+from trainshed.fabric.topology import one_link
+
+#: Mechanisms that the channels of a library need; without them only links count.
+CHANNELS = (
+    "channel", "channel_low_latency", "channels", "channels_per_peer", "part_least", "part_most", "low_latency_most",
+    "chunk",
+)  # fmt: skip
+
+
+def permute(call: Call) -> Way:
+    """Every member sends S to its neighbour in the group; those on the outermost level decide."""
+    shares = call.shares
+    part = [one_link(s) / s.offset if s.level.topology in ("ring", "torus") else one_link(s) for s in shares]
+    carried = [s.active * call.size for s in shares]
+    steps = latency(shares, [s.outermost for s in shares])
+    moved = transfer(shares, carried, part, call.concurrent)
+    n = np.asarray(call.ranks)
+    mean = [call.size * e / n for e in edges(shares)]
+    return Way(time=total("permute", [steps, _slower(call, moved, peers=1.0, message=call.size)]), carried=mean)
+
+
+def direct(call: Call) -> Way:
+    """Every member sends S / n to every other member, all at once."""
+    shares, n = call.shares, np.asarray(call.ranks)
+    carried = _spreading(call)
+    moved = transfer(shares, carried, _direct_links(shares), call.concurrent)
+    slower = _slower(call, moved, peers=n, message=call.size / n)
+    return Way(time=total("direct", [latency(shares, [s.outermost for s in shares]), _peers(call), slower]),
+               carried=carried)  # fmt: skip
+
+
+def two_level(call: Call) -> Way:
+    """Level by level: first to the member with the same place in each inner domain, then inside (AWS hierarchical)."""
+    shares = call.shares
+    stages = []
+    carried: list[Number] = []
+    for share in shares:
+        part = _spreading_alone(share, call.size)
+        moved = transfer([share], [part], _direct_links([share]), call.concurrent)
+        stages.append(total(f"all_to_all over {share.level.name}", [latency([share], [share.active]), moved]))
+        carried.append(part)
+    return Way(time=total("hierarchical", stages), carried=carried)
+
+
+def once_per_domain(call: Call) -> Way:
+    """Dispatch and combine with one copy of a token per domain, forwarded inside (DeepEP's normal kernels).
+
+    ``copies`` experts per token hit D · (1 − (1 − 1 / D)^copies) of D equal domains on average.
+    """
+    shares = call.shares
+    token = call.size / call.copies
+    carried: list[Number] = []
+    for share in shares:
+        domains = np.asarray(share.ranks / share.inner)
+        reached = domains * (1.0 - (1.0 - 1.0 / np.maximum(domains, 1.0)) ** np.asarray(call.copies))
+        away = reached * (1.0 - 1.0 / share.fan)
+        carried.append(share.active * token * np.minimum(away, call.copies))
+    moved = transfer(shares, carried, _direct_links(shares), call.concurrent)
+    steps = latency(shares, [s.active for s in shares])
+    return Way(time=total("hierarchical", [steps, _peers(call), moved]), carried=carried)
+
+
+def _spreading_alone(share: Share, size: Number) -> Number:
+    alone = replace(share, inner=np.ones_like(np.asarray(share.fan)), members=share.fan, ranks=share.fan)
+    return _spreading(Call(kind="all_to_all", size=size, shares=(alone,)))[0]
+
+
+def _peers(call: Call) -> Cost:
+    """What a library spends on setting up all pairs of a group."""
+    names: dict[str, Number | Constant] = {}
+    words = []
+    for i, share in enumerate(call.shares):
+        if "pair" in share.level.fitted:
+            names |= {f"ranks{i}": share.ranks * share.outermost, f"pair{i}": share.level.fitted["pair"]}
+            words.append(f"ranks{i} * ranks{i} * pair{i}")
+    return formula("pairs", "s", " + ".join(words) or "0.0", **names)
+
+
+def _slower(call: Call, moved: Cost, *, peers: Number, message: Number) -> Cost:
+    """The links or the channels, whichever takes longer; channels of the innermost level serve all."""
+    first = call.shares[0]
+    if any(key not in first.level.fitted for key in CHANNELS):
+        return moved
+    return longest("links or channels", [moved, channels(first, peers=peers, message=message, ranks=call.ranks)])
+
+
+def channels(share: Share, *, peers: Number, message: Number, ranks: Number) -> Cost:
+    """Time to copy ``message`` bytes to each of ``peers`` through a library's channels.
+
+    NCCL (``src/enqueue.cc``): channels per peer start at all of them shared by the ranks, a power of two, a part is at
+    least ``part_least``; they double while a part is above ``part_most``. Messages up to ``low_latency_most`` per
+    channel of a peer go in LL words. An all_to_all passes a FIFO, so that a chunk's copy comes on top.
+    """
+    know = {key: share.level.fitted[key] for key in CHANNELS}
+    value = {key: np.asarray(know[key].value, dtype=np.float64) for key in CHANNELS}
+    message, n = np.asarray(message, dtype=np.float64), np.asarray(ranks, dtype=np.float64)
+    start = 2.0 ** np.floor(np.log2(np.maximum(value["channels"] / n, 1.0)))
+    start = np.minimum(np.minimum(start, value["channels_per_peer"]), np.ceil(message / value["part_least"]))
+    part = np.maximum(message / np.maximum(start, 1.0), value["part_least"])
+    doubled = 2.0 ** np.ceil(np.log2(np.maximum(part / value["part_most"], 1.0)))
+    each = np.clip(np.maximum(start, 1.0) * doubled, 1.0, value["channels_per_peer"])
+    low = message <= value["low_latency_most"] * value["channels_per_peer"]
+    turns = np.ceil(peers * each / value["channels"])
+    fill = np.where(np.asarray(peers) > 1.0, np.minimum(message / each, value["chunk"]), 0.0)
+    return formula(
+        "channels", "s", "on * turns * message / each * (low / channel_low_latency + (1.0 - low) / channel)"
+        " + on * (1.0 - low) * fill / channel",
+        on=share.active, turns=turns, message=message, each=each, low=np.where(low, 1.0, 0.0), fill=fill,
+        channel=know["channel"], channel_low_latency=know["channel_low_latency"],
+    )  # fmt: skip
+
+

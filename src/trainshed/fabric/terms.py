@@ -1,0 +1,87 @@
+"""The terms that every algorithm is made of: launch, steps of latency, bytes over the links of each level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from trainshed.core import Constant, Cost, Number, formula
+from trainshed.fabric.group import Share
+from trainshed.fabric.topology import extra_layers
+
+Names = dict[str, Number | Constant]
+
+
+def launch(shares: Sequence[Share]) -> Cost:
+    """The fixed time of one collective: of the outermost level that the group reaches."""
+    names: Names = {}
+    for i, share in enumerate(shares):
+        names |= {f"on{i}": share.outermost, f"launch{i}": share.level.fitted["launch"]}
+    return formula("launch", "s", " + ".join(f"on{i} * launch{i}" for i in range(len(shares))) or "0.0", **names)
+
+
+def latency(shares: Sequence[Share], steps: Sequence[Number], *, protocol: str = "") -> Cost:
+    """``steps`` dependent steps at each level: the wire's latency, software per hop, more layers of switches.
+
+    ``protocol`` names a mechanism that multiplies the software's part (``bulk``: the hop of NCCL's Simple protocol).
+    """
+    names: Names = {}
+    words = []
+    for i, (share, count) in enumerate(zip(shares, steps, strict=True)):
+        fitted = share.level.fitted
+        names |= {f"steps{i}": count, f"wire{i}": share.level.latency, f"hop{i}": fitted["hop"]}
+        word = f"wire{i} + hop{i}"
+        if protocol in fitted:
+            word += f" * {protocol}{i}"
+            names[f"{protocol}{i}"] = fitted[protocol]
+        if share.level.topology == "leaf-spine" and "layer" in fitted:
+            word += f" + more{i} * layer{i}"
+            names |= {f"more{i}": extra_layers(share), f"layer{i}": fitted["layer"]}
+        words.append(f"steps{i} * ({word})")
+    return formula("steps", "s", " + ".join(words) or "0.0", **names)
+
+
+def transfer(
+    shares: Sequence[Share], carried: Sequence[Number], links: Sequence[Number], concurrent: Number = 1.0, *,
+    fraction: str = "", reach: str = "efficiency", local: Number | None = None,
+) -> Cost:  # fmt: skip
+    """``carried`` bytes of one member over each level, all levels at work at once, so that the slowest counts.
+
+    ``links``: the part of a chip's links of that level in use. ``fraction`` names a mechanism that the rate is
+    multiplied with (``low_latency``: half of each word of NCCL's LL is flag), ``reach`` the one that says what part of
+    the data sheet's rate is reached. ``local``: bytes copied inside a rank, at ``last_step`` of a link byte's cost.
+    """
+    names: Names = {}
+    words = []
+    for i, (share, size, part) in enumerate(zip(shares, carried, links, strict=True)):
+        fitted = share.level.fitted
+        reached = reach if reach in fitted else "efficiency"
+        names |= {
+            f"carried{i}": size, f"sharing{i}": share.per_chip * concurrent / part,
+            f"bandwidth{i}": share.level.bandwidth, f"{reached}{i}": fitted[reached],
+        }  # fmt: skip
+        moved, rate = f"carried{i}", f"bandwidth{i} * {reached}{i}"
+        if local is not None and i == 0 and "last_step" in fitted:
+            moved = "(carried0 + local * last_step0)"
+            names |= {"local": local, "last_step0": fitted["last_step"]}
+        if fraction in fitted:
+            rate += f" * {fraction}{i}"
+            names[f"{fraction}{i}"] = fitted[fraction]
+        words.append(f"{moved} * sharing{i} / ({rate})")
+    expression = words[0] if len(words) == 1 else f"max({', '.join(words)})" if words else "0.0"
+    return formula("bytes over links", "s", expression, **names)
+
+
+def pipelined(what: str, steps: Cost, moved: Cost) -> Cost:
+    """A chain of steps that a buffer passes in pieces of the best size: (√steps + √bytes)².
+
+    k pieces over d steps of latency a take (d + k)(a + bytes / k); the best k leaves d·a + bytes + 2·√(d·a·bytes)
+    (the classic bound of pipelined trees: Sanders, Speck, Träff, Parallel Computing 35, 2009).
+    """
+    return formula(what, "s", "steps + moved + 2.0 * sqrt(steps * moved)", steps=steps, moved=moved)
+
+
+def ones(shares: Sequence[Share]) -> list[Number]:
+    """All links of every level."""
+    return [np.ones_like(np.asarray(s.fan)) for s in shares]
