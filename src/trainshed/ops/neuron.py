@@ -223,21 +223,25 @@ class NeuronOps:
         transcendental: Number,
         dtype: str,
         fused: bool = False,
+        row: Number | None = None,
     ) -> OpCost:
-        """VectorE and ScalarE side by side with the tensors' way through SBUF (none of it when fused)."""
+        """VectorE and ScalarE side by side with the tensors' way through SBUF (none of it when fused).
+
+        ``row``: columns that one partition holds, one DMA descriptor moves and one instruction takes (2,048 if none).
+        """
         e = self.engines
-        lanes = "wide" if BYTES[dtype] > 2 else "narrow"
         size = 0.0 if fused else elements * (reads + writes) * BYTES[dtype]
+        columns = 4 * e.bank if row is None else row
         parts = [
-            e.vector(elements * vector, width=4 * e.bank, lanes=lanes),
-            e.scalar(elements * transcendental, width=4 * e.bank),
-            e.dma(("tensors", size, size / (4 * e.bank * BYTES[dtype]))),
+            e.vector(elements * vector, width=columns, lanes="wide"),
+            e.scalar(elements * transcendental, width=columns),
+            e.dma(("tensors", size, size / (columns * BYTES[dtype]))),
         ]
         activity = Activity(
             vector=elements * vector, scalar=elements * transcendental,
             memory={"hbm": size, "sbuf": size + elements * (reads + writes) * BYTES[dtype]},
         )  # fmt: skip
-        tile = np.minimum(elements, e.partitions * 4 * e.bank) * BYTES[dtype]
+        tile = np.minimum(elements, e.partitions * columns) * BYTES[dtype]
         return self._kernel(what, parts, activity, first=tile * (reads > 0), last=tile * (writes > 0), serial=not fused)
 
     def scan(

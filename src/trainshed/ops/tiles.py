@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainshed.core import Number
+from trainshed.core import BYTES, Number
 from trainshed.ops.base import Tiles
 from trainshed.ops.engines import Engines, whole
 
@@ -53,7 +53,8 @@ def chosen(engines: Engines, m: Number, k: Number, n: Number, sizes: tuple[float
     """The traffic of a good kernel: results stay on chip while their block lasts, operands that fit are read once.
 
     Half of SBUF holds fp32 results of a block, a quarter each operand. Eight PSUM banks hold 1,024 rows of results
-    over the whole contraction; more rows are added up in SBUF, once per 1,024 of k.
+    over the whole contraction; more rows are added up in SBUF, once per 1,024 of k. Weights are laid out beforehand
+    so that a partition finds runs of 4 KiB, activations come in runs of 2,048 columns.
     """
     x, w, y = sizes
     part, bank = engines.partitions, engines.bank
@@ -66,7 +67,9 @@ def chosen(engines: Engines, m: Number, k: Number, n: Number, sizes: tuple[float
     reads = np.where(m * k * x <= sbuf / 4, 1.0, whole(n, block_n))
     weight_reads = np.where(k * n * w <= sbuf / 4, np.sign(m), whole(m, block_m))
     wide = 4 * bank
-    rows = (reads * m * whole(k, wide), weight_reads * k * whole(n, wide), m * whole(n, wide))
+    run = wide * BYTES["bf16"]
+    weight_rows = weight_reads * part * whole(k * n * w, part * run)
+    rows = (reads * m * whole(k, wide), weight_rows, m * whole(n, wide))
     return Traffic(
         read=reads * m * k * x, weights=weight_reads * k * n * w, written=m * n * y, rows=rows,
         evictions=np.where(np.asarray(m) <= psum_rows, 1.0, whole(k, psum_rows)),

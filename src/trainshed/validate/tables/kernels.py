@@ -14,7 +14,8 @@ import numpy as np
 
 from trainshed.core import BYTES, Activity, Cost, Number
 from trainshed.hardware.schema import Chip
-from trainshed.ops import DeviceOps, OpCost, Rank, Tiles, device, together
+from trainshed.ops import OpCost, Rank, Tiles, together
+from trainshed.ops.neuron import NeuronOps
 from trainshed.validate.setup import Setup
 from trainshed.validate.table import Prediction, Row, each, skip
 
@@ -30,7 +31,7 @@ class _Case:
     """A row with its rank and numbers."""
 
     row: Row
-    ops: DeviceOps
+    ops: NeuronOps
     shape: Mapping[str, Any]
     options: Mapping[str, Any]
     dtype: str
@@ -61,11 +62,12 @@ class _Case:
         fused: bool = False,
         reads: float = 1.0,
         writes: float = 1.0,
+        row: float | None = None,
     ) -> OpCost:
-        """One elementwise kernel."""
+        """One elementwise kernel; ``row`` elements to a partition."""
         return self.ops.elementwise(
             what=what, elements=elements, reads=reads, writes=writes, vector=vector, transcendental=special,
-            dtype=self.stored, fused=fused,
+            dtype=self.stored, fused=fused, row=row,
         )  # fmt: skip
 
 
@@ -100,7 +102,7 @@ def _case(row: Row, chip: Chip) -> _Case:
     product = "bf16" if dtype == "fp8" and (row.text("kernel") or "").startswith("moe") else dtype
     rank = Rank(chip=chip, cores=row.integer("cores") or 1)
     return _Case(
-        row=row, ops=device(rank), shape=row.json("shape"), options=row.json("options"), dtype=product, weights=dtype
+        row=row, ops=NeuronOps(rank), shape=row.json("shape"), options=row.json("options"), dtype=product, weights=dtype
     )
 
 
@@ -188,18 +190,20 @@ def _bmm_softmax(case: _Case) -> OpCost:
     )
 
 
-def _rows(case: _Case) -> list[float]:
-    """Elements of each launch: rows × columns, tokens × hidden."""
+def _rows(case: _Case) -> list[tuple[float, float]]:
+    """(elements, elements of a row) of each launch: rows × columns, tokens × hidden."""
     if "rows" in case.shape:
-        sizes = [case.size("rows", "cols")]
-        return [*sizes, case.size("second_rows", "second_cols")] if "second_rows" in case.shape else sizes
-    return [case.size("batch", "seq", "hidden", "heads", "d", "channels")]
+        sizes = [(case.size("rows", "cols"), case.size("cols"))]
+        second = (case.size("second_rows", "second_cols"), case.size("second_cols"))
+        return [*sizes, second] if "second_rows" in case.shape else sizes
+    return [(case.size("batch", "seq", "hidden", "heads", "d", "channels"), case.size("hidden", "d", "channels"))]
 
 
 def _elementwise(what: str, *, vector: float, special: float, reads: float = 1.0, writes: float = 1.0) -> Any:
     def cost(case: _Case) -> OpCost:
         parts = [
-            case.passes(what, size, vector=vector, special=special, reads=reads, writes=writes) for size in _rows(case)
+            case.passes(what, size, vector=vector, special=special, reads=reads, writes=writes, row=row)
+            for size, row in _rows(case)
         ]
         return together(what, parts)
 
@@ -207,9 +211,9 @@ def _elementwise(what: str, *, vector: float, special: float, reads: float = 1.0
 
 
 def _norm_quant(case: _Case) -> OpCost:
-    elements = _rows(case)[0]
+    elements, row = _rows(case)[0]
     normed = 0.0 if case.options.get("quant_only") else 1.0
-    return case.passes("quantise", elements, vector=2 + 2 * normed, special=normed, writes=0.5)
+    return case.passes("quantise", elements, vector=2 + 2 * normed, special=normed, writes=0.5, row=row)
 
 
 def _with_norm(case: _Case, tokens: float, hidden: float, parts: list[OpCost]) -> OpCost:
