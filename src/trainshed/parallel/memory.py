@@ -105,7 +105,7 @@ def training_memory(
 
     ``trainable``: part of the parameters that has gradients and optimizer states (LoRA: the adapters). ``moments``:
     tensors of optimizer state per parameter besides the master weights (Adam: 2). ZeRO 1 shards the optimizer over
-    the data-parallel ranks, 2 the gradients too, 3 also the weights (and keeps two layers gathered).
+    the data-parallel ranks, 2 the gradients too, 3 also the weights; its workspace is two gathered layers, the present and the next.
     """
     plan, groups, own = work.plan, spans(work.plan), held(work)
     zero = np.asarray(plan.zero)
@@ -120,11 +120,11 @@ def training_memory(
     master = 4.0 if master_weights and weight < BYTES["fp32"] else 0.0
     gathered = np.where(zero >= 3, 2.0 * largest_block(work) * weight, 0.0)
     return Memory(
-        weights=sharded(3, weight) + gathered,
+        weights=sharded(3, weight),
         gradients=sharded(2, dtypes.size("gradients")) * trainable,
         optimizer=sharded(1, dtypes.size("optimizer") * moments + master) * trainable,
         activations=activation_bytes(work, micro_batches),
-        workspace=workspace * np.ones_like(own.dense),
+        workspace=workspace + gathered,
     )
 
 

@@ -164,7 +164,7 @@ def _axes(model: Model, system: System, ranks: int, lnc: int, width: Width) -> d
         "etp": powers_of_two(8)[:: 3 if narrow else 1] if experts else [1],
         "zero": [1, 3] if narrow else [0, 1, 2, 3],
         "mb": [1, 2] if narrow else [1, 2, 4, 8],
-        "recompute": [0, 2] if narrow else [0, 1, 2],
+        "recompute": [0, 1, 2],
     }
 
 
@@ -188,11 +188,12 @@ def _may_fit(
 
 def _sensible(plans: Plan) -> NDArray[np.bool_]:
     """Leaves out plans that another of the table equals or beats for any constants."""
-    zero, pp, dp, cp = (np.asarray(getattr(plans, n)) for n in ("zero", "pp", "dp", "cp"))
+    zero, pp, dp, cp, mb = (np.asarray(getattr(plans, n)) for n in ("zero", "pp", "dp", "cp", "mb"))
     alone = dp * cp == 1
     return np.asarray(
         (~alone | (zero == 0))  # nothing to shard over one rank
         & ((zero < 2) | (pp == 1))  # ZeRO 2 and 3 would exchange for every micro-batch of a pipeline
+        & ((cp == 1) | (mb == 1))  # half the cp with half the sequences has the same work and less to exchange
     )
 
 
