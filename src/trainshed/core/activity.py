@@ -24,13 +24,16 @@ class Activity:
     """Elements through ScalarE (or a GPU's special-function units)."""
     memory: Mapping[str, Number] = field(default_factory=dict)
     """Bytes by memory level: ``hbm``, ``sbuf``, ``psum`` (GPU: ``hbm``, ``l2``)."""
+    written: Number = 0.0
+    """Bytes of ``hbm`` that were written, where the operators tell reads and writes apart (NeuronCores)."""
     links: Mapping[str, Number] = field(default_factory=dict)
     """Bytes sent by level of the fabric."""
 
     def __add__(self, other: Activity) -> Activity:
         return Activity(
             macs=_add(self.macs, other.macs), vector=self.vector + other.vector, scalar=self.scalar + other.scalar,
-            memory=_add(self.memory, other.memory), links=_add(self.links, other.links),
+            memory=_add(self.memory, other.memory), written=self.written + other.written,
+            links=_add(self.links, other.links),
         )  # fmt: skip
 
     def scaled(self, factor: Number) -> Activity:
@@ -38,7 +41,7 @@ class Activity:
         return Activity(
             macs={k: v * factor for k, v in self.macs.items()}, vector=self.vector * factor,
             scalar=self.scalar * factor, memory={k: v * factor for k, v in self.memory.items()},
-            links={k: v * factor for k, v in self.links.items()},
+            written=self.written * factor, links={k: v * factor for k, v in self.links.items()},
         )  # fmt: skip
 
 

@@ -74,6 +74,7 @@ class NeuronOps:
                 "hbm": size, "psum": count * m * n * t.evictions * BYTES["fp32"] * 2,
                 "sbuf": size + self._sbuf_operands(m, k, n, count, dtype),
             },
+            written=count * t.written,
         )  # fmt: skip
         return self._kernel(what, parts, activity, first=t.first, last=t.last)
 
@@ -185,6 +186,7 @@ class NeuronOps:
         activity = Activity(
             macs={e.product(dtype): macs + elements * e.partitions}, vector=2 * elements, scalar=elements,
             memory={"hbm": size, "sbuf": size + 2 * elements * BYTES[dtype], "psum": 4 * elements * BYTES["fp32"]},
+            written=sequences * queries * heads * v_dim * BYTES[dtype],
         ).scaled(times)  # fmt: skip
         tile = e.partitions * v_dim * BYTES[dtype]
         return self._kernel(what, parts, activity, first=tile, last=tile)
@@ -240,6 +242,7 @@ class NeuronOps:
         activity = Activity(
             vector=elements * vector, scalar=elements * transcendental,
             memory={"hbm": size, "sbuf": size + elements * (reads + writes) * BYTES[dtype]},
+            written=0.0 if fused else elements * writes * BYTES[dtype],
         )  # fmt: skip
         tile = np.minimum(elements, e.partitions * columns) * BYTES[dtype]
         return self._kernel(what, parts, activity, first=tile * (reads > 0), last=tile * (writes > 0), serial=not fused)
@@ -289,7 +292,8 @@ class NeuronOps:
         ]  # fmt: skip
         macs = tokens * (groups * length * key_dim + heads * value_dim * (length + 2 * key_dim))
         activity = Activity(
-            macs={e.product(dtype): macs}, vector=vector, scalar=scalar, memory={"hbm": size, "sbuf": 2 * size}
+            macs={e.product(dtype): macs}, vector=vector, scalar=scalar, memory={"hbm": size, "sbuf": 2 * size},
+            written=kept / 2 + tokens * heads * value_dim * BYTES[dtype],
         )
         return self._kernel(what, [scaled(c.what, c, times) for c in parts], activity.scaled(times))
 
@@ -297,13 +301,13 @@ class NeuronOps:
         """Rows of the table gathered into SBUF and written out: one descriptor per row and way."""
         size = 2 * tokens * width * BYTES[dtype]
         moved = self.engines.dma(("rows", size, 2 * tokens))
-        return self._kernel(what, [moved], Activity(memory={"hbm": size, "sbuf": size}))
+        return self._kernel(what, [moved], Activity(memory={"hbm": size, "sbuf": size}, written=size / 2))
 
     def copy(self, *, what: str, size: Number) -> OpCost:
         """HBM to HBM: every byte crosses the DMA engines once and the HBM twice."""
         e = self.engines
         moved = [e.dma(("bytes", size, size / (4 * e.bank * BYTES["fp32"]))), e.hbm(2 * size)]
-        return self._kernel(what, moved, Activity(memory={"hbm": 2 * size}))
+        return self._kernel(what, moved, Activity(memory={"hbm": 2 * size}, written=size))
 
 
 def _pairs(queries: Number, keys: Number, causal: bool, block: float) -> Number:
