@@ -1,6 +1,6 @@
 """Search over training plans: every plan that divides is priced, all at once, by the function that prices one.
 
-Axes: tp (powers of two inside one scale-up domain), pp (divisors of the ranks up to the layers), vpp, cp, ep and etp
+Axes: tp (powers of two inside one scale-up domain) with and without sequence parallelism, pp (divisors of the ranks up to the layers), vpp, cp, ep and etp
 (routed experts), ZeRO stage, micro-batch, recomputation, on Neuron also LNC; dp is what is left of the ranks. Plans
 that do not divide, and those whose weights and optimizer states alone exceed the memory, are dropped before pricing.
 """
@@ -135,9 +135,9 @@ def candidates(
     columns = table(axes)
     considered = columns["tp"].size
     fixed = columns["tp"] * columns["pp"] * columns["cp"]
-    columns = keep(columns, ranks % fixed == 0)
+    columns = keep(columns, (ranks % fixed == 0) & ((columns["tp"] > 1) | (columns["sp"] == axes["sp"][0])))
+    columns["sp"] = np.where(columns["tp"] > 1, columns["sp"], 0)
     columns["dp"] = ranks // (columns["tp"] * columns["pp"] * columns["cp"])
-    columns["sp"] = (columns["tp"] > 1).astype(np.int64)
     columns = keep(columns, _may_fit(model, system, columns, job, framework, lnc))
     plans = Plan(**columns, lnc=lnc)
     if not columns["tp"].size:
@@ -158,6 +158,7 @@ def _axes(model: Model, system: System, ranks: int, lnc: int, width: Width) -> d
     return {
         "tp": powers_of_two(inside),
         "pp": [p for p in pp if not narrow or p & (p - 1) == 0 or model.layers % p == 0],
+        "sp": [1] if narrow else [0, 1],
         "vpp": [1, 2, 4] if narrow else [1, 2, 3, 4, 6, 8],
         "cp": [1, 2, 4] if narrow else [1, 2, 4, 8, 16],
         "ep": [e for e in divisors(min(experts), most=ranks) if e & (e - 1) == 0] if experts else [1],
