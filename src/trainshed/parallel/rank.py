@@ -152,12 +152,32 @@ class _Coster:
             what=op.name, tokens=tokens, active=active, k=op.k, n=n, gated=op.gated, dtype=product, weights=weights,
             activations=activations,
         )  # fmt: skip
+        if not self._training:
+            return forward, (), self._quantise(op, product, tokens * (op.k + n), 0.0)
         # input and weight gradients of every product: as many operations as the forward pass, each
-        backward = [forward.scaled(1.0, f"{op.name} input gradient")]
+        backward = [forward.scaled(1.0, f"{op.name} input gradient"), *self._routing(op, tokens, n, "gradient")]
         if not self.frozen:
             backward.append(forward.scaled(1.0, f"{op.name} weight gradient"))
         width = op.k + n * (3 if op.gated else 2)
-        return forward, tuple(backward), self._quantise(op, product, tokens * (op.k + n), tokens * width)
+        quantise = self._quantise(op, product, tokens * (op.k + n), tokens * width)
+        return together(op.name, [forward, *self._routing(op, tokens, n)]), tuple(backward), quantise
+
+    def _routing(self, op: Experts, tokens: Number, n: Number, what: str = "") -> list[OpCost]:
+        """What training frameworks do around the grouped products in passes of their own: sort the routed copies by
+        expert, the activation between the products, put the copies back in order."""
+
+        def one(name: str, elements: Number, reads: float, writes: float) -> OpCost:
+            return self.ops.elementwise(
+                what=f"{op.name} {name} {what}".rstrip(), elements=elements, reads=reads, writes=writes, vector=2.0,
+                transcendental=0.0, dtype=self.dtypes.activations,
+            )  # fmt: skip
+
+        ups = 2.0 if op.gated else 1.0
+        reads, writes = (ups + 1.0, ups) if what else (ups, 1.0)
+        return [
+            one("permute", tokens * op.k, 1.0, 1.0), one("activation", tokens * n, reads, writes),
+            one("unpermute", tokens * op.k, 1.0, 1.0),
+        ]  # fmt: skip
 
     @_cost.register
     def _attention(self, op: Attention, block: Block) -> _Costs:

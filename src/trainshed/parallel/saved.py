@@ -7,7 +7,20 @@ from functools import singledispatchmethod
 
 import numpy as np
 
-from trainshed.core import Attention, Block, Dtypes, Elementwise, Experts, Lookup, Matmul, Number, Op, Scan, Shard
+from trainshed.core import (
+    BYTES,
+    Attention,
+    Block,
+    Dtypes,
+    Elementwise,
+    Experts,
+    Lookup,
+    Matmul,
+    Number,
+    Op,
+    Scan,
+    Shard,
+)
 from trainshed.parallel.layout import Layout
 
 _Kept = tuple[Number, Number]
@@ -32,6 +45,11 @@ class Saved:
     def _size(self) -> float:
         return self.dtypes.size("activations")
 
+    @property
+    def _operand(self) -> float:
+        """Bytes per element of a product's kept input: its low-precision copy where products run in one."""
+        return min(self._size, BYTES[self.dtypes.of("matmul")])
+
     def block_input(self) -> Number:
         """Bytes of the block's input: sequence-parallel ranks keep their part."""
         op = next((o for o in self.block.ops if isinstance(o, Elementwise | Matmul)), None)
@@ -55,12 +73,12 @@ class Saved:
         tokens = self.layout.tokens(op, self.block)
         if op.shard is Shard.ROW:
             self._inputs.clear()
-            return _both(tokens * self.layout.rows(op, self.block) * self._size)
+            return _both(tokens * self.layout.rows(op, self.block) * self._operand)
         key = (op.stream, op.k)
         kept: Number = 0.0
         if key not in self._inputs:
             self._inputs.add(key)
-            kept = self._shared_tokens(op) * op.k * self._size
+            kept = self._shared_tokens(op) * op.k * (self._size if op.shard is Shard.VOCAB else self._operand)
         if op.shard is Shard.VOCAB:  # logits, kept in fp32 for the loss
             kept = kept + tokens * op.n / self.layout.degree("tp") * 4.0
         return _both(kept)
@@ -92,7 +110,8 @@ class Saved:
     @of.register
     def _experts(self, op: Experts) -> _Kept:
         n = op.n / self.layout.degree("etp")
-        return _both(self.layout.expert_copies(op, self.block) * (op.k + n * (3 if op.gated else 2)) * self._size)
+        each = (op.k + n) * self._operand + n * (2 if op.gated else 1) * self._size
+        return _both(self.layout.expert_copies(op, self.block) * each)
 
     @of.register
     def _scan(self, op: Scan) -> _Kept:
