@@ -100,7 +100,7 @@ def loop(deployment: Deployment, work: Workload, users: Number) -> Outcome:
     decode = steps.decode(decoder, sequences=np.maximum(steady.decoding, 1.0), context=context)
     tpot = _tpot(deployment, first, decode, steady, osl)
     together = kept if shared else kept * decoder.replicas / deployment.prefill.replicas
-    ahead = _ahead(work, users, together, steady.ahead)
+    ahead = _ahead(work, users, together, _regrouped(deployment.prefill, work, together, steady.ahead))
     parts = [request(deployment.prefill), *_first_token(deployment, first, decode, ahead)]
     if moved is not None:
         parts.append(moved)
@@ -149,6 +149,20 @@ def _tpot(deployment: Deployment, first: Prefill, decode: Step, steady: queue.Ba
         steps=np.maximum(osl - 1.0, 1.0), part=deployment.decode.engine.fit("prefill_stall"), prompt=first.each,
     )  # fmt: skip
     return total("time per output token", [decode.time, others])
+
+
+def _regrouped(worker: Worker, work: Workload, together: Number, steady: Number) -> Number:
+    """Prompts ahead in the steady state; requests of one length keep returning in the groups they ran in.
+
+    An engine that prefills before it decodes keeps everyone in step: each wave is a burst like the first one. Chunks
+    beside decoding sequences spread a wave out, but for the group of the step before.
+    """
+    if not work.equal:
+        return steady
+    burst = (together - 1.0) / 2.0
+    if worker.engine.schedule == "prefill-first":
+        return np.asarray(np.maximum(steady, burst))
+    return np.asarray(np.maximum(steady, np.minimum(worker.engine.fit("regroup").value, burst)))
 
 
 def _ahead(work: Workload, users: Number, kept: Number, steady: Number) -> Number:

@@ -12,9 +12,13 @@ from trainshed.serving.workload import Workload
 
 
 def slots(worker: Worker, work: Workload, fitting: Number) -> Number:
-    """Sequences that one replica runs at once: what fits, and what the engine or the user allows (at least one)."""
+    """Sequences that one replica runs at once: what fits, and what the engine or the user allows.
+
+    Where not even one fits, the figures are those of a memory that is large enough: ``answer`` refuses such plans,
+    and a measured run shows that its memory was.
+    """
     allowed = work.max_batch if work.max_batch is not None else worker.engine.fit("max_batch").value
-    return np.asarray(np.maximum(np.minimum(fitting, allowed), 1.0), dtype=np.float64)
+    return np.asarray(np.where(fitting < 1.0, allowed, np.minimum(fitting, allowed)), dtype=np.float64)
 
 
 def static(worker: Worker, work: Workload) -> Outcome:

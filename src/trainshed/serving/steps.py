@@ -51,9 +51,8 @@ def _pass(worker: Worker, phase: Phase, sequences: Number, tokens: Number, conte
     blocks = [b for b in work.blocks if not b.block.train_only]
     kernels = total("kernels", [_block(b, phase, worker) for b in blocks], unit="s")
     launches = add_up(cost.launches * b.block.count for b in blocks for cost in b.forward)
-    host_launches = formula(
-        "launches by the host", "s", "kernels * launch", kernels=launches, launch=engine.fit("launch")
-    )
+    launch = engine.fit("launch" if phase == "decode" else "eager_launch")
+    host_launches = formula("launches by the host", "s", "kernels * launch", kernels=launches, launch=launch)
     parts = [longest("kernels or their launches", [kernels, host_launches])]
     sent, links = _communication(blocks, worker)
     parts += sent

@@ -41,6 +41,8 @@ class Workload:
     """Tokens that a decode step attends, where stated (a compiled bucket, ``decode`` alone)."""
     identical: bool = False
     """Every prompt of a batch has the same tokens, so that an MoE layer reads the experts of one token only."""
+    equal: bool = False
+    """All requests have the same lengths (a benchmark's fixed lengths): those that end together return together."""
     max_batch: Number | None = None
     """Sequences that run at once in one replica; None: the engine's default."""
     tokens_per_step: Number | None = None
@@ -54,7 +56,7 @@ class Workload:
                 raise UserError(f"mode {self.mode} needs {name}", where="workload", value=None, expected="a number")
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.name in ("mode", "identical") or value is None:
+            if f.name in ("mode", "identical", "equal") or value is None:
                 continue
             if not np.all(np.isfinite(value)) or np.any(np.asarray(value) <= 0):
                 raise UserError(f"{f.name} out of range", where="workload", value=value, expected="above zero")

@@ -61,6 +61,7 @@ def _case(row: Row, setup: Any) -> Case:
     return Case(
         row=row, model=model, system=system, engine=engine, dtypes=rows_.dtypes_of(row, model, engine), mode=mode,
         plans=plans, numbers=_numbers(row, mode), identical=row.text("prompts") == "identical",
+        equal=row.group in _facts()["equal_lengths"]["groups"],
     )  # fmt: skip
 
 
@@ -70,6 +71,8 @@ def _numbers(row: Row, mode: str) -> dict[str, float]:
     found = rows_.numbers_of(row, implied)
     if mode == "static" and "batch" not in found and "requests" in found:
         found["batch"] = found["requests"]
+    if row.group in facts["requests_per_user"] and "concurrency" in found:
+        found.setdefault("requests", facts["requests_per_user"][row.group] * found["concurrency"])
     if row.group in facts["running_batch"]["groups"]:
         found.pop("max_batch", None)
     if mode in ("static", "prefill", "decode"):

@@ -37,6 +37,7 @@ class Case:
     numbers: Mapping[str, float]
     """Those of ``NUMBERS`` that the row states or its source implies."""
     identical: bool = False
+    equal: bool = False
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -44,7 +45,8 @@ class Case:
         stated = tuple(sorted(self.numbers))
         model = str(configs.config_path(self.row))
         lncs = tuple(p.lnc for p in self.plans)
-        return (model, self.system.name, self.engine.name, str(self.dtypes), self.mode, stated, lncs, self.identical)
+        return (model, self.system.name, self.engine.name, str(self.dtypes), self.mode, stated, lncs, self.identical,
+                self.equal)  # fmt: skip
 
 
 def engine_of(row: Row, system: System, software: Any) -> Engine:
@@ -114,7 +116,7 @@ def outcome_of(cases: list[Case]) -> tuple[Deployment, Outcome]:
         )
 
     columns = {name: np.array([case.numbers[name] for case in cases]) for name in first.numbers}
-    work = Workload(mode=first.mode, identical=first.identical, **columns)  # type: ignore[arg-type]
+    work = Workload(mode=first.mode, identical=first.identical, equal=first.equal, **columns)  # type: ignore[arg-type]
     deployment = Deployment.of(make(0)) if len(first.plans) == 1 else Deployment(prefill=make(0), decode=make(1))
     return deployment, serving.run(deployment, work)
 
