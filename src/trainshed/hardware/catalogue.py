@@ -135,6 +135,13 @@ class Catalogue:
         offers = [p.per_chip_hour for p in self.prices(system) if purchase in (None, p.purchase)]
         return offers[0] if offers else None
 
+    def price_estimate(self, system: str) -> Constant | None:
+        """A guess at USD per chip-hour, status estimated, where nobody prints a price; ``price`` never returns it."""
+        chip = self.system(system).chip.name
+        section = read(HERE / "prices" / "estimates.toml").table("estimate")
+        table = section.table(chip) if section else None
+        return table.number("price", "USD/h", name=f"price/{chip}.estimate") if table else None
+
 
 def _user_values(table: Table) -> dict[str, Number]:
     section = table.table("set")
