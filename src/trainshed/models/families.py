@@ -76,6 +76,7 @@ class Family:
     pooler: bool = False
     cross: str = ""
     """Stream that every layer attends to besides its own tokens."""
+    patch_bias: bool = True
     labels: int = 0
     """Outputs of a classifier on top."""
     max_context: int = 0

@@ -65,7 +65,8 @@ def _sum_of_positions(n: Number, top: float) -> Number:
     """sum(min(i, top) for i in 1..n)"""
     free = np.minimum(n, top)
     beyond = np.maximum(np.subtract(n, top), 0.0) if np.isfinite(top) else 0.0
-    return free * (free + 1) / 2 + beyond * (top if np.isfinite(top) else 0.0)
+    total: Number = free * (free + 1) / 2 + beyond * (top if np.isfinite(top) else 0.0)
+    return total
 
 
 def op_flops(op: Op, streams: Mapping[str, Number], context: Number, *, causal: bool = True) -> Number:

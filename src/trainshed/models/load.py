@@ -9,15 +9,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from trainshed.core import Assumption, Dtypes, Graph, UserError, unknown_name
+from trainshed.core import Assumption, Dtypes, Elementwise, Graph, UserError, unknown_name
+from trainshed.models.diffusion import diffusion
 from trainshed.models.families import Family, family, known
 from trainshed.models.fields import Fields
 from trainshed.models.language import decoder, encoder, encoder_decoder
 from trainshed.models.model import Model, PublishedCount
+from trainshed.models.vision import speech, two_towers, vision
 
 #: Architecture kinds of ``families.toml`` → who builds their graph.
 _BUILDERS: dict[str, Callable[[Fields, Family], Graph]] = {
     "decoder": decoder, "encoder": encoder, "encoder_decoder": encoder_decoder,
+    "vision": vision, "two_towers": two_towers, "speech": speech, "diffusion": diffusion,
 }  # fmt: skip
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -47,15 +50,16 @@ def load(name_or_path: str | Path) -> Model:
 def from_config(config: Mapping[str, Any], *, name: str, where: str) -> Model:
     """A Model from the fields of a ``config.json``."""
     fields = Fields(config, where=where)
-    if isinstance(fields.config.get("text_config"), Mapping):
-        fields = fields.lifted("text_config")
+    outer = family(str(fields.get("model_type")))
+    if isinstance(fields.config.get("text_config"), Mapping) and (outer is None or outer.kind == "decoder"):
+        fields = fields.lifted("text_config")  # the language model inside a multimodal one
     facts, assumptions = _family(fields)
     if facts.refused:
         raise UserError("architecture not read", where=where, value=facts.name, expected=facts.refused)
     graph = _BUILDERS[facts.kind](fields, facts)
     return Model(
         name=name, family=facts.name, source=str(config.get("_source", where)), graph=graph,
-        hidden=fields.count("hidden"), layers=len(graph.order), vocab=fields.count("vocab", 0),
+        hidden=_hidden(graph), layers=len(graph.order), vocab=fields.count("vocab", 0),
         max_context=fields.count("positions", facts.position_rows or facts.max_context, least=0) or None,
         dtypes=_dtypes(fields, facts), published=_published().get(name), assumptions=assumptions,
     )  # fmt: skip
@@ -93,6 +97,12 @@ def _family(fields: Fields) -> tuple[Family, tuple[Assumption, ...]]:
             source="families.toml has no such entry",
         ),
     )  # fmt: skip
+
+
+def _hidden(graph: Graph) -> int:
+    """Width of the last layers' residual stream."""
+    last = graph.block(graph.order[-1])
+    return next(op.width for op in last.ops if isinstance(op, Elementwise) and op.role == "residual")
 
 
 def _flags(fields: Fields) -> dict[str, Any]:
