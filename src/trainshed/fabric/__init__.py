@@ -2,5 +2,6 @@
 
 from trainshed.fabric.collective import ALGORITHMS, KINDS, CollectiveCost, collective
 from trainshed.fabric.group import Group
+from trainshed.fabric.program import program
 
-__all__ = ["ALGORITHMS", "KINDS", "CollectiveCost", "Group", "collective"]
+__all__ = ["ALGORITHMS", "KINDS", "CollectiveCost", "Group", "collective", "program"]
