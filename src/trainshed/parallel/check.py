@@ -40,7 +40,7 @@ def rules(
     chip: Chip,
     *,
     global_batch: Number | None = None,
-    sequence: float | None = None,
+    sequence: Number | None = None,
 ) -> list[Rule]:
     """Every rule of division that the plan must keep; ``plan`` may be a table."""
     made = [*_pipeline(model, plan), *_heads(model, plan, chip), *_widths(model, plan), *_experts(model, plan)]
@@ -66,7 +66,7 @@ def check(
     chips: int,
     *,
     global_batch: float | None = None,
-    sequence: float | None = None,
+    sequence: Number | None = None,
     memory: Memory | None = None,
 ) -> list[str]:
     """The reasons why one plan cannot run on ``chips`` chips of a system; none: it can."""
@@ -161,7 +161,7 @@ def _batch(plan: Plan, global_batch: Number) -> Iterator[Rule]:
     yield _rule(plan, batch % (_d(plan, "dp") * _d(plan, "mb")) == 0, text, batch=batch)
 
 
-def _sequence(plan: Plan, sequence: float) -> Iterator[Rule]:
+def _sequence(plan: Plan, sequence: Number) -> Iterator[Rule]:
     tp, cp, sp = _d(plan, "tp"), _d(plan, "cp"), _d(plan, "sp")
     # causal context parallelism gives every rank an early and a late part
     parts = np.where(cp > 1, 2 * cp, 1) * np.where(sp > 0, tp, 1)

@@ -24,8 +24,8 @@ LEAST_BATCH = 1024
 class TrainingJob:
     """One optimizer step's work."""
 
-    sequence: float
-    """Tokens per sequence."""
+    sequence: Number
+    """Tokens per sequence; may be an array beside the plans."""
     global_batch: Number | None = None
     """Sequences per step, an array beside plans; None: the larger of 1,024 and one per data-parallel rank, rounded up
     to whole micro-batches."""
@@ -46,7 +46,7 @@ class TrainingJob:
     """Tokens per sequence of streams other than the main one."""
 
     def __post_init__(self) -> None:
-        if self.sequence <= 0:
+        if np.any(np.asarray(self.sequence) <= 0):
             raise UserError("sequence length must be positive", where="--seq", value=self.sequence, expected="≥ 1")
         if self.global_batch is not None and np.any(np.asarray(self.global_batch) <= 0):
             raise UserError(

@@ -71,18 +71,18 @@ class _Case:
         row = self.row
         words = tuple(row.text(c) for c in ("optimizer", "attention", "job"))
         model = str(configs.config_path(row))
-        return (model, self.system.name, self.framework.name, self.dtype, self.sequence, *words, self._capacity)
+        return (model, self.system.name, self.framework.name, self.dtype, *words, self._capacity)
 
     @property
     def _capacity(self) -> float:
         stated = self.row.number("capacity_factor")
         return stated if stated is not None and self.row.text("moe_routing") == "drop" else 1.0
 
-    def job(self, batch: Number) -> training.TrainingJob:
-        """The job that the key's cases share, for their batches."""
+    def job(self, batch: Number, sequence: Number) -> training.TrainingJob:
+        """The job that the key's cases share, for their batches and lengths."""
         row = self.row
         return training.TrainingJob(
-            sequence=self.sequence, global_batch=batch, dtype=self.dtype, optimizer=row.text("optimizer") or "adamw",
+            sequence=sequence, global_batch=batch, dtype=self.dtype, optimizer=row.text("optimizer") or "adamw",
             attention=row.text("attention") or "", kind=row.text("job") or "pretrain",  # type: ignore[arg-type]
             capacity_factor=self._capacity, dropout=self.framework.dropout,
         )  # fmt: skip
@@ -115,8 +115,9 @@ def _steps(cases: Sequence[_Case]) -> Iterator[tuple[Number, Number, Number]]:
     """Step time, memory and recomputation of each case, of the fastest of its plans that fit."""
     plans = Plan.stack([p for case in cases for p in case.plans])
     batch = np.array([case.batch for case in cases for _ in case.plans])
+    length = np.array([case.sequence for case in cases for _ in case.plans])
     first = cases[0]
-    step = training.step(first.model, first.system, plans, first.job(batch), first.framework)
+    step = training.step(first.model, first.system, plans, first.job(batch, length), first.framework)
     memory = np.broadcast_to(np.asarray(step.memory.total, dtype=np.float64), batch.shape)
     seconds = np.asarray(step.time.value, dtype=np.float64)
     seconds = np.broadcast_to(seconds, np.broadcast_shapes(seconds.shape, batch.shape))
