@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trainshed.core import Constant, Dtypes, Plan
-from trainshed.hardware.schema import Chip, GpuCore, Level
+from trainshed.hardware.schema import Chip, GpuCore, Level, Overhead, Pool, System
 from trainshed.models import load
 from trainshed.serving.worker import Worker
 from trainshed.software.schema import ENGINE_MECHANISMS, Engine
@@ -58,6 +58,17 @@ def make_level() -> Level:
     )  # fmt: skip
 
 
+def make_system() -> System:
+    return System(
+        name="test", title="Test", pools=(Pool(name="test", chip=make_chip(), chips=64),), levels=(make_level(),),
+        instance_chips=8, ultraserver_chips=8, max_chips=64, source="this test",
+        overhead=Overhead(
+            host=number("system/test.host", 100, "W"), switch=number("system/test.switch", 20, "W"),
+            pue=number("system/test.pue", 1.2),
+        ),
+    )  # fmt: skip
+
+
 def make_engine(**changes: Any) -> Engine:
     values = {"max_batch": 256.0, "tokens_per_step": 8192.0} | dict.fromkeys(SHARES, 1.0) | {"memory_fraction": 0.9}
     own = {k: v for k, v in changes.items() if k in ENGINE_MECHANISMS}
@@ -80,7 +91,7 @@ def worker() -> Callable[..., Worker]:
 
     def make(model: str = "llama-3.1-8b", plan: str = "tp1", dtypes: str = "bf16", **changes: Any) -> Worker:
         return Worker(
-            model=load(model), chip=make_chip(), levels=(make_level(),), plan=Plan.parse(plan),
+            model=load(model), system=make_system(), chip=make_chip(), plan=Plan.parse(plan),
             dtypes=Dtypes.parse(dtypes), engine=make_engine(**changes),
         )  # fmt: skip
 

@@ -24,7 +24,7 @@ from trainshed.software.schema import Engine
 Aim = Literal["usd", "joules", "time", "chips"]
 RANKED = 10
 _MOST_USERS = 13
-"""Users are tried up to 2^13 where the workload does not say how many there are."""
+"""The front is looked for among powers of two of users, up to 2^13."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,8 @@ def best_serve(
 ) -> Search:
     """Ranks plans of up to ``chips`` chips of the system's first pool for a workload.
 
-    A closed workload without ``concurrency`` leaves the number of users open. ``slo``: limits in seconds on the means
-    of ``ttft``, ``tpot`` and ``e2e``.
+    The ranked options have the workload's number of users, the front of a closed workload has any. ``slo``: limits in
+    seconds on the means of ``ttft``, ``tpot`` and ``e2e``.
     """
     plans = list(candidates(model, system, chips, fewer=minimise == "chips"))
     if not plans:
@@ -86,7 +86,7 @@ def best_serve(
     deployment = Deployment.of(worker)
     outcome = serving.run(deployment, asked)
     found = _Priced.of(deployment, outcome, asked, price=price, slo=slo or {})
-    return found.search(minimise)
+    return found.search(minimise, asked=users[0])
 
 
 def candidates(model: Model, system: System, chips: int, *, fewer: bool = False) -> Iterator[Plan]:
@@ -113,9 +113,11 @@ def _powers(most: int) -> list[int]:
 
 
 def _users(work: Workload) -> list[float]:
-    if work.mode == "closed" and work.concurrency is None:
-        return [float(n) for n in _powers(2**_MOST_USERS)]
-    return [float(np.max(work.concurrency))] if work.concurrency is not None else [0.0]
+    """The workload's own number first; a closed loop is priced for others too."""
+    if work.mode != "closed" or work.concurrency is None:
+        return [0.0]
+    own = float(np.max(work.concurrency))
+    return [own, *(float(n) for n in _powers(2**_MOST_USERS) if n != own)]
 
 
 def _workload(work: Workload, users: Array) -> Workload:
@@ -163,16 +165,16 @@ class _Priced:
         joules = serving.joules_per_token(deployment, outcome)
         return cls(
             plans=deployment.decode.plan, chips=chips, rate=rate, usd=usd, **times,
-            users=column(outcome.running if work.concurrency is None else work.concurrency),
+            users=column(0.0 if work.concurrency is None else work.concurrency),
             joules=None if joules is None else column(joules), fits=column(outcome.room) >= 1.0, meets=meets,
         )  # fmt: skip
 
-    def search(self, minimise: Aim) -> Search:
-        """The ranked ten and the front."""
+    def search(self, minimise: Aim, *, asked: float) -> Search:
+        """The ranked ten for the number of users that was asked for, and the front."""
         if not np.any(self.fits):
             raise ResultError("no plan on these chips leaves room for one sequence beside the weights")
-        order = np.lexsort((self._aim(minimise), ~self.meets, ~self.fits))
-        ranked = [int(i) for i in order if self.fits[i]][:RANKED]
+        order = np.lexsort((self._aim(minimise), ~self.meets))
+        ranked = [int(i) for i in order if self.fits[i] and self.users[i] == asked][:RANKED]
         return Search(
             ranked=tuple(self.option(i) for i in ranked), pareto=tuple(self.option(i) for i in self.front()),
             priced=len(self.rate),
@@ -181,7 +183,7 @@ class _Priced:
     def _aim(self, minimise: Aim) -> Array:
         per_chip = self.chips / self.rate
         if minimise == "joules" and self.joules is None:
-            raise UserError("no energy figures for this chip", where="--minimise", value=minimise, expected="usd or time")
+            raise UserError("no power known of this chip", where="--minimise", value=minimise, expected="usd or time")
         by_aim: dict[str, Array] = {
             "usd": per_chip, "time": self.e2e, "chips": self.chips + per_chip / np.max(per_chip) * 1e-3,
             "joules": per_chip if self.joules is None else self.joules,

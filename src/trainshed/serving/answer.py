@@ -13,6 +13,7 @@ from trainshed.models import Model
 from trainshed.serving import memory
 from trainshed.serving.defaults import default_dtypes, deploy
 from trainshed.serving.deployment import Deployment
+from trainshed.serving.money import power
 from trainshed.serving.outcome import Outcome
 from trainshed.serving.run import run
 from trainshed.serving.workload import Workload
@@ -96,13 +97,27 @@ def result(
         "sequences_running": scalar(outcome.running), "sequences_that_fit": scalar(outcome.room),
     }  # fmt: skip
     figures |= _memory(deployment, outcome)
+    figures |= _power(deployment, outcome, rate)
     figures |= {
-        "power_w": None, "energy_per_token_j": None, "tokens_per_s_per_mw": None,
         "usd_per_million_tokens": None if per_hour is None else per_hour / 3600.0 / rate * 1e6,
         "chips": round(chips), "plan": deployment.plan,
         "slo_attainment": attainment(outcome, slo) if slo else None,
     }  # fmt: skip
     return figures
+
+
+def _power(deployment: Deployment, outcome: Outcome, rate: float) -> dict[str, Any]:
+    """Watts of chips, hosts and switches, and what follows; null where no power is known."""
+    found = power(deployment, outcome)
+    watts = scalar(found.machines)
+    return {
+        "power_w": watts,
+        "power_breakdown_w": {
+            "chips": scalar(found.chips), "hosts_and_switches": scalar(found.beside), "facility": scalar(found.facility)
+        },
+        "energy_per_token_j": None if watts is None else watts / rate,
+        "tokens_per_s_per_mw": None if watts is None else rate / (watts / 1e6),
+    }  # fmt: skip
 
 
 def _memory(deployment: Deployment, outcome: Outcome) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from trainshed.core import Dtypes, Plan, PlanError
@@ -86,7 +88,4 @@ def smallest(base: Worker, chips: int) -> Worker:
 
 
 def _with(base: Worker, plan: Plan) -> Worker:
-    return Worker(
-        model=base.model, chip=base.chip, levels=base.levels, plan=plan, dtypes=base.dtypes, engine=base.engine,
-        identical=base.identical,
-    )  # fmt: skip
+    return replace(base, plan=plan)

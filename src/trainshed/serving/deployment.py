@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainshed.core import Cost, Number, Plan, PlanError, UserError, formula, unknown_name
-from trainshed.hardware.schema import Level
+from trainshed.hardware.schema import Level, System
 from trainshed.models.figures import layer_kv_bytes
 from trainshed.serving.worker import Worker
 
@@ -23,6 +23,11 @@ class Deployment:
     def of(cls, worker: Worker) -> Deployment:
         """Replicas that do both phases."""
         return cls(decode=worker, prefill=worker)
+
+    @property
+    def system(self) -> System:
+        """The system that both run on."""
+        return self.decode.system
 
     @property
     def shared(self) -> bool:

@@ -41,8 +41,9 @@ def decode(worker: Worker, *, sequences: Number, context: Number) -> Step:
 
 def _pass(worker: Worker, phase: Phase, sequences: Number, tokens: Number, context: Number) -> Step:
     engine = worker.engine
+    rank = Rank(chip=worker.chip, cores=worker.cores, tensor_share=engine.fit("tensor_share"))
     work = per_rank(
-        worker.model, worker.plan, phase=phase, dtypes=worker.dtypes, rank=Rank(chip=worker.chip, cores=worker.cores),
+        worker.model, worker.plan, phase=phase, dtypes=worker.dtypes, rank=rank,
         streams={"tokens": tokens}, sequences=sequences, context=context, fused=engine.fused,
         capacity_factor=_slots_per_copy(worker) if engine.routes_all and phase == "prefill" else 1.0,
         distinct=tokens if worker.identical else None,

@@ -17,13 +17,18 @@ class Worker:
     """A model under a plan on one pool of a system; ``plan`` may be a table of plans."""
 
     model: Model
+    system: System
     chip: Chip
-    levels: tuple[Level, ...]
     plan: Plan
     dtypes: Dtypes
     engine: Engine
     identical: bool = False
     """Every sequence has the same tokens: an MoE layer reads the experts of one token."""
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The fabric, innermost level first."""
+        return self.system.levels
 
     @property
     def cores(self) -> int:
@@ -68,7 +73,7 @@ def worker(
     """A worker on a pool of a system (the first one where none is named); dtypes become what the chip multiplies."""
     chip = (system.pool(pool) if pool else system.pools[0]).chip
     return Worker(
-        model=model, chip=chip, levels=system.levels, plan=plan, dtypes=multiplied(chip, dtypes), engine=engine,
+        model=model, system=system, chip=chip, plan=plan, dtypes=multiplied(chip, dtypes), engine=engine,
         identical=identical,
     )  # fmt: skip
 

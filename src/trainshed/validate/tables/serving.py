@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from trainshed import serving
 from trainshed.core import Cost, Number, UserError
 from trainshed.serving import Deployment, Outcome
 from trainshed.validate import configs
@@ -87,6 +88,8 @@ def _figure(case: Case, deployment: Deployment, outcome: Outcome, place: int, si
     row = case.row
     if row.statistic in ("p90", "p99") and case.mode in ("closed", "open", "offline"):
         return skip("a closed form knows means only")
+    if row.metric in ("power_per_chip_w", "energy_per_output_token_j"):
+        return _power(case, deployment, outcome, place, size)
     value = _value(case, outcome)
     if value is None:
         return rows_.missing(row.metric)
@@ -96,6 +99,24 @@ def _figure(case: Case, deployment: Deployment, outcome: Outcome, place: int, si
     return Prediction(value=picked)
 
 
+def _power(case: Case, deployment: Deployment, outcome: Outcome, place: int, size: int) -> Prediction:
+    """Power of the chips alone: what the drivers' counters read."""
+    watts = serving.power(deployment, outcome).chips
+    if watts is None:
+        return skip(f"no idle power known of {deployment.decode.chip.name}")
+    each = watts.value / deployment.chips
+    if case.row.metric == "energy_per_output_token_j":
+        each = watts.value / _tokens(case, outcome)
+    return Prediction(value=rows_.at(each, place, size))
+
+
+def _tokens(case: Case, outcome: Outcome) -> Number:
+    """Output tokens per second as the row's source counts them."""
+    if case.row.group in _facts()["running_batch"]["groups"] and outcome.tpot is not None:
+        return case.numbers["concurrency"] / outcome.tpot.value
+    return outcome.tokens_per_s
+
+
 def _value(case: Case, outcome: Outcome) -> Number | None:
     row, metric = case.row, case.row.metric
     times = {"ttft_s": outcome.ttft, "tpot_s": outcome.tpot, "e2e_s": outcome.e2e, "batch_latency_s": outcome.e2e}
@@ -103,9 +124,7 @@ def _value(case: Case, outcome: Outcome) -> Number | None:
         cost: Cost | None = times[metric]
         return None if cost is None else cost.value
     chips = row.number("chips") or 1.0
-    tokens = outcome.tokens_per_s
-    if row.group in _facts()["running_batch"]["groups"] and outcome.tpot is not None:
-        tokens = case.numbers["concurrency"] / outcome.tpot.value
+    tokens = _tokens(case, outcome)
     osl, isl = case.numbers.get("osl", 1.0), case.numbers.get("isl", 0.0)
     rates = {
         "output_tokens_per_s": tokens, "output_tokens_per_s_per_chip": tokens / chips,
