@@ -77,6 +77,7 @@ def op_flops(op: Op, streams: Mapping[str, Number], context: Number, *, causal: 
     if isinstance(op, Experts):
         return 2.0 * op.top_k * op.k * op.n * (3 if op.gated else 2) * tokens
     if isinstance(op, Attention):
+        context = context if op.stream == "tokens" and op.causal else tokens
         keys = streams[op.memory] if op.memory else mean_keys(op, tokens, context, causal=causal)
         scored: Number = 0.0
         if op.index_heads:

@@ -53,6 +53,22 @@ def encoder_decoder(fields: Fields, family: Family) -> Graph:
     return Graph(blocks=tuple(blocks), order=(*order, *then))
 
 
+def music(fields: Fields, family: Family) -> Graph:
+    """MusicGen: a decoder over audio tokens that attends to the text; every step fills one token of each codebook."""
+    inner = fields.part("decoder")
+    stack = Stack(inner, family, memory="text")
+    books, vocab, h = inner.count("num_codebooks"), inner.count("vocab"), stack.hidden
+    blocks, order = stack.blocks()
+    first = [
+        pieces.table(f"codebook{i}", "embedding", vocab + 1, h, stack.style, shard=Shard.VOCAB) for i in range(books)
+    ]
+    width = fields.part("text_encoder").count("hidden")
+    project = pieces.linear("text_projection", "embedding", Shard.REPLICATED, width, h, bias=True, stream="text")
+    last = [stack.norm("final_norm"), pieces.linear("head", "head", Shard.VOCAB, h, books * vocab)]
+    ends = _block("embedding", "embedding", [*first, project]), _block("head", "head", last)
+    return Graph(blocks=(ends[0], *blocks, ends[1]), order=tuple(order))
+
+
 def _block(name: str, kind: str, ops: list[Op]) -> Block:
     return Block(name=name, kind=kind, ops=tuple(ops))
 

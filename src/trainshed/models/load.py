@@ -9,18 +9,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from trainshed.core import Assumption, Dtypes, Elementwise, Graph, UserError, unknown_name
+from trainshed.core import Assumption, Dtypes, Elementwise, Graph, Matmul, Shard, UserError, unknown_name
 from trainshed.models.diffusion import diffusion
 from trainshed.models.families import Family, family, known
 from trainshed.models.fields import Fields
-from trainshed.models.language import decoder, encoder, encoder_decoder
+from trainshed.models.language import decoder, encoder, encoder_decoder, music
+from trainshed.models.media import media
 from trainshed.models.model import Model, PublishedCount
 from trainshed.models.vision import speech, two_towers, vision
 
 #: Architecture kinds of ``families.toml`` → who builds their graph.
 _BUILDERS: dict[str, Callable[[Fields, Family], Graph]] = {
     "decoder": decoder, "encoder": encoder, "encoder_decoder": encoder_decoder,
-    "vision": vision, "two_towers": two_towers, "speech": speech, "diffusion": diffusion,
+    "vision": vision, "two_towers": two_towers, "speech": speech, "diffusion": diffusion, "music": music,
 }  # fmt: skip
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -59,9 +60,10 @@ def from_config(config: Mapping[str, Any], *, name: str, where: str) -> Model:
     graph = _BUILDERS[facts.kind](fields, facts)
     return Model(
         name=name, family=facts.name, source=str(config.get("_source", where)), graph=graph,
-        hidden=_hidden(graph), layers=len(graph.order), vocab=fields.count("vocab", 0),
+        hidden=_hidden(graph), layers=len(graph.order), vocab=_vocab(graph),
         max_context=fields.count("positions", facts.position_rows or facts.max_context, least=0) or None,
-        dtypes=_dtypes(fields, facts), published=_published().get(name), assumptions=assumptions,
+        dtypes=_dtypes(fields, facts), media=media(fields, facts), published=_published().get(name),
+        assumptions=assumptions,
     )  # fmt: skip
 
 
@@ -103,6 +105,12 @@ def _hidden(graph: Graph) -> int:
     """Width of the last layers' residual stream."""
     last = graph.block(graph.order[-1])
     return next(op.width for op in last.ops if isinstance(op, Elementwise) and op.role == "residual")
+
+
+def _vocab(graph: Graph) -> int:
+    """Outputs of the head, 0 for models of other things than tokens."""
+    heads = [op.n for b in graph.blocks for op in b.ops if isinstance(op, Matmul) and op.shard is Shard.VOCAB]
+    return heads[0] if heads else 0
 
 
 def _flags(fields: Fields) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from trainshed.core.dtypes import Dtypes
 from trainshed.core.op import Graph
 from trainshed.core.result import Assumption
 from trainshed.models import figures
+from trainshed.models.media import Media
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,14 +22,6 @@ class PublishedCount:
     source: str
     active: float | None = None
     note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Media:
-    """What a model of pictures, video or sound makes per token."""
-
-    kind: str
-    """``image``, ``video``, ``audio``."""
 
 
 @dataclass(frozen=True, kw_only=True)
