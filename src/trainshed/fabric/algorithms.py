@@ -72,11 +72,12 @@ def ring(call: Call, *, halved: Number = 1.0) -> Way:
     steps = [call.rounds * (e - s.outermost) * halved for e, s in zip(crossing, shares, strict=True)]
     volume = call.rounds * (n - 1.0) / n * call.size
     carried = [volume * e / n for e in crossing]
-    copied = transfer(shares, carried, call.links, call.concurrent, local=call.size / n)
+    own = np.where(n > 1.0, call.size / n, 0.0)
+    copied = transfer(shares, carried, call.links, call.concurrent, local=own)
     if "low_latency" not in shares[0].level.fitted:
         return Way(time=total("ring", [latency(shares, steps), copied]), carried=carried)
     simple = total("ring, Simple", [latency(shares, steps, protocol="bulk"), copied])
-    words = transfer(shares, carried, call.links, call.concurrent, local=call.size / n, fraction="low_latency")
+    words = transfer(shares, carried, call.links, call.concurrent, local=own, fraction="low_latency")
     low = total("ring, LL", [latency(shares, steps), words])
     return Way(time=cheapest("ring", [low, simple]), carried=carried)
 
