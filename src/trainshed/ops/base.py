@@ -12,7 +12,7 @@ from functools import reduce
 from typing import Protocol
 
 from trainshed.core.activity import NOTHING, Activity
-from trainshed.core.constant import Number
+from trainshed.core.constant import Constant, Number
 from trainshed.core.cost import Cost, scaled, total
 from trainshed.core.errors import UserError, unknown_name
 from trainshed.hardware.schema import Chip
@@ -25,6 +25,8 @@ class Rank:
     chip: Chip
     cores: int = 1
     """Physical NeuronCores of the rank (its LNC); 1 on chips without cores of their own."""
+    tensor_share: Constant | None = None
+    """Part of TensorE's rate that the compiler of the rank's programs keeps (software); None: all of it."""
 
     def __post_init__(self) -> None:
         most = int(float(self.chip.cores.value))

@@ -73,10 +73,13 @@ class Engines:
 
     def tensor(self, dtype: str, columns: Number, instructions: Number, *, what: str = "TensorE") -> Cost:
         """Streaming ``columns`` moving columns in ``instructions`` matmuls."""
+        share = self.rank.tensor_share
+        names = {} if share is None else {"share": share}
         return formula(
-            what, "s", "max(columns / per_cycle, instructions * least) / (clock * cores)",
+            what, "s",
+            f"max(columns / per_cycle, instructions * least) / (clock * cores{' * share' if names else ''})",
             columns=columns, instructions=instructions, per_cycle=self.core.columns_per_cycle[self.product(dtype)],
-            least=self.core.matmul_floor, clock=self.core.tensor_clock, cores=self.rank.cores,
+            least=self.core.matmul_floor, clock=self.core.tensor_clock, cores=self.rank.cores, **names,
         )  # fmt: skip
 
     def vector(self, elements: Number, *, width: Number, lanes: str = "psum", what: str = "VectorE") -> Cost:

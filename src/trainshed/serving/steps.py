@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,26 +28,36 @@ class Step:
 
 def prefill(worker: Worker, *, sequences: Number, tokens: Number) -> Step:
     """``sequences`` prompts of ``tokens`` tokens in one pass, up to their first output token."""
-    return _pass(worker, "prefill", sequences, tokens, tokens)
+    return _pass(worker, "prefill", sequences, {"tokens": tokens}, tokens)
 
 
-def decode(worker: Worker, *, sequences: Number, context: Number) -> Step:
+def encode(worker: Worker, *, sequences: Number, streams: Mapping[str, Number]) -> Step:
+    """One pass without a cache: an encoder's batch, or one denoising step (tokens per sequence of every stream)."""
+    return _pass(worker, "encode", sequences, streams, None)
+
+
+def decode(
+    worker: Worker, *, sequences: Number, context: Number, beside: Mapping[str, Number] | None = None
+) -> Step:
     """One token more for ``sequences`` sequences of one replica that attend ``context`` tokens each.
 
     Under pipeline parallelism the batch is cut into as many parts as there are stages; a step is one part's way
-    through all of them, because the others follow in its wake.
+    through all of them, because the others follow in its wake. ``beside``: tokens of streams that the model attends to
+    and has read before (the text of a music model).
     """
-    return _pass(worker, "decode", sequences / worker.degree("pp"), 1.0, context)
+    return _pass(worker, "decode", sequences / worker.degree("pp"), {"tokens": 1.0, **(beside or {})}, context)
 
 
-def _pass(worker: Worker, phase: Phase, sequences: Number, tokens: Number, context: Number) -> Step:
+def _pass(
+    worker: Worker, phase: Phase, sequences: Number, streams: Mapping[str, Number], context: Number | None
+) -> Step:
     engine = worker.engine
     rank = Rank(chip=worker.chip, cores=worker.cores, tensor_share=engine.fit("tensor_share"))
     work = per_rank(
         worker.model, worker.plan, phase=phase, dtypes=worker.dtypes, rank=rank,
-        streams={"tokens": tokens}, sequences=sequences, context=context, fused=engine.fused,
+        streams=streams, sequences=sequences, context=context, fused=engine.fused,
         capacity_factor=_slots_per_copy(worker) if engine.routes_all and phase == "prefill" else 1.0,
-        distinct=tokens if worker.identical else None,
+        distinct=streams["tokens"] if worker.identical else None,
         reads_per_expert=float(engine.reads_per_expert) if phase == "decode" else 1.0,
     )  # fmt: skip
     blocks = [b for b in work.blocks if not b.block.train_only]

@@ -13,6 +13,7 @@ AttentionKernel = Literal["flash", "naive"]
 #: Mechanism → (unit, what it means). ``estimates.toml`` holds the value where nothing better is known.
 FRAMEWORK_MECHANISMS: dict[str, tuple[str, str]] = {
     "gemm_share": ("1", "part of a good GEMM kernel's rate that the framework or its compiler keeps"),
+    "tensor_share": ("1", "part of TensorE's rate that a compiler's programs keep (NeuronCores)"),
     "attention_share": ("1", "the same for the attention kernel it calls"),
     "elementwise_share": ("1", "the same for bandwidth-bound passes"),
     "launch": ("s", "host time per kernel launch; a kernel shorter than this costs this"),
@@ -28,6 +29,7 @@ FRAMEWORK_MECHANISMS: dict[str, tuple[str, str]] = {
 }
 ENGINE_MECHANISMS: dict[str, tuple[str, str]] = {
     "gemm_share": ("1", "part of a good kernel's rate that the engine keeps on whole prompts"),
+    "tensor_share": ("1", "part of TensorE's rate that a compiler's programs keep (NeuronCores)"),
     "decode_share": ("1", "the same for the products of a decode step, which read weights"),
     "attention_share": ("1", "the same for its decode attention over the (paged) KV cache"),
     "expert_share": ("1", "the same for its MoE kernels"),

@@ -1,13 +1,14 @@
 """``neuron_profiles.csv``: what the profiler said of one compiled graph (NEFF) on one NeuronCore.
 
 A prefill or a decode step of the serving model, without the host: a profile starts when the graph does. Decode attends
-the whole compiled KV bucket. The profiler's own conventions hold: HBM bandwidth of the chip's data sheet per core, and
-FLOPs of the array at its clock.
+the whole compiled KV bucket. The profiler's own conventions hold: HBM bandwidth of the data sheet per core, FLOPs of
+the array at its clock, and the engine's count of expert reads (the times of MoE steps fit one read of each).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from trainshed.core import Dtypes, Number, Plan
 from trainshed.hardware.schema import Chip
@@ -35,14 +36,16 @@ def _predict(row: Row, setup: Setup) -> Prediction | Number | None:
 def _step(row: Row, setup: Setup, phase: str, batch: float, seq: float) -> steps.Step:
     model = configs.load(row)
     system = setup.catalogue.system(row.text("system") or row.text("chip") or "")
-    weights = row.text("dtype_weights") or "bf16"
+    weights, ranks = row.text("dtype_weights") or "bf16", row.integer("tp") or 1
     engine = setup.software.engine(row.text("framework") or "", date=row.text("date") or "")
-    ranks = worker(
-        model, system, Plan(tp=row.integer("tp") or 1, lnc=row.integer("lnc") or 1), Dtypes(weights=weights), engine
-    )
+    if row.metric == "time_s":
+        engine = replace(engine, reads_per_expert=1)
+    # tensor parallelism splits every expert over all ranks
+    plan = Plan(tp=ranks, etp=ranks, lnc=row.integer("lnc") or 1)
+    unit = worker(model, system, plan, Dtypes(weights=weights), engine)
     if phase == "prefill":
-        return steps.prefill(ranks, sequences=batch, tokens=seq)
-    return steps.decode(ranks, sequences=batch, context=seq)
+        return steps.prefill(unit, sequences=batch, tokens=seq)
+    return steps.decode(unit, sequences=batch, context=seq)
 
 
 def _seconds(step: steps.Step) -> Number:
