@@ -138,7 +138,9 @@ def candidates(
     columns = keep(columns, (ranks % fixed == 0) & ((columns["tp"] > 1) | (columns["sp"] == axes["sp"][0])))
     columns["sp"] = np.where(columns["tp"] > 1, columns["sp"], 0)
     columns["dp"] = ranks // (columns["tp"] * columns["pp"] * columns["cp"])
-    columns = keep(columns, _may_fit(model, system, columns, job, framework, lnc))
+    may_fit = _may_fit(model, system, columns, job, framework, lnc)
+    if may_fit.any():  # else the answer is which plan comes nearest
+        columns = keep(columns, may_fit)
     plans = Plan(**columns, lnc=lnc)
     if not columns["tp"].size:
         return plans, considered
