@@ -35,9 +35,14 @@ def usable(share: Share) -> Number:
     """The fraction of a chip's links of this level that the group's members drive together in rings.
 
     A closed ring is driven both ways round; a part of a ring has only the way back through itself. Members that lie
-    apart along a ring share it with the groups in between. In a full mesh each pair has its own link.
+    apart along a ring share it with the groups in between. In a full mesh each pair has its own link; an irregular
+    one lists its rings.
     """
     topology, fan = share.level.topology, np.asarray(share.fan, dtype=np.float64)
+    if share.level.rings:
+        rings = np.array([share.level.rings[-1], *share.level.rings], dtype=np.float64)
+        at = np.clip(np.ceil(fan), 1, len(rings)).astype(np.intp) - 1
+        return np.asarray(rings[at] / rings[-1])
     if topology in ("ring", "torus"):
         extents = _extents(share)
         links: Number = np.zeros_like(fan)

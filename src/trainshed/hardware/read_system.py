@@ -95,6 +95,7 @@ class SystemReader:
         }
         level = Level(
             name=name, chips=table.integer("chips"), dims=table.integers("dims"),
+            rings=table.integers("rings"),
             topology=table.choice("topology", get_args(Topology)),  # type: ignore[arg-type]
             reduction_in_network=table.flag("reduction_in_network"), interconnect=interconnect,
             fitted=self.fitted(interconnect), algorithms=self.algorithms(interconnect), **numbers,

@@ -126,6 +126,8 @@ class Level:
     topology: Topology
     dims: tuple[int, ...] = ()
     """Torus or mesh dimensions in units of the level below's domains."""
+    rings: tuple[int, ...] = ()
+    """Irregular wiring (hybrid cube mesh): link-disjoint rings through the first 2, 3, … chips; the last uses all."""
     bandwidth: Constant
     """B/s that one chip can send at this level (one direction, all its links of this level)."""
     latency: Constant
