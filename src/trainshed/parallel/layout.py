@@ -122,14 +122,14 @@ class Layout:
         if not op.causal or op.memory:
             return queries * keys / self.degree("cp")
         before = keys - queries
-        window = float(op.window or op.selected or 0)
+        window = float((op.window or op.selected or 0) * op.stride)
         full = queries * before + queries * (queries + 1) / 2
         if not window:
-            return full / self.degree("cp")
+            return full / op.stride / self.degree("cp")
         # queries whose window is still growing, and those that see all of it
         growing = np.clip(window - before, 0.0, queries)
         inside = growing * before + growing * (growing + 1) / 2 + (queries - growing) * window
-        seen: Number = np.minimum(inside, full) / self.degree("cp")
+        seen: Number = np.minimum(inside, full) / op.stride / self.degree("cp")
         return seen
 
     def keys(self, op: Attention) -> Number:
@@ -142,8 +142,9 @@ class Layout:
     def attended(self, op: Attention) -> Number:
         """Tokens of the cache that the op reads: a window or a selection caps them."""
         keys = self.keys(op)
-        cap = float(op.window or op.selected or 0)
-        return np.minimum(keys, cap + self._queries(op) - 1) if cap else keys
+        cap = float((op.window or op.selected or 0) * op.stride)
+        kept: Number = np.minimum(keys, cap + self._queries(op) - 1) if cap else keys
+        return kept / op.stride
 
     def _queries(self, op: Attention) -> Number:
         length = self.length(op.stream)

@@ -108,6 +108,8 @@ class _Coster:
 
     def work(self, op: Op, block: Block, saved: Saved) -> OpWork:
         forward, backward, quantise = self._cost(op, block)
+        if self.layout.phase == "decode" and op.stream != "tokens":
+            forward = forward.scaled(0.0, op.name)  # text that the tokens attend to was read before decoding
         kept, selective = saved.of(op)
         return OpWork(
             op=op, forward=forward, backward=backward if self._training else (), quantise_forward=quantise[0],
@@ -199,7 +201,7 @@ class _Coster:
         forward = [one(op.name, "forward")]
         backward = [one(f"{op.name} gradient", "backward")]
         if op.index_dim:
-            forward.append(self._indexer(op, heads=1.0, sequences=sequences))
+            forward.append(self._indexer(op, heads=float(max(op.index_heads, 1)), sequences=sequences))
         return together(op.name, forward) if len(forward) > 1 else forward[0], tuple(backward), (None, None)
 
     def _naive(self, op: Attention, sequences: Number, heads: Number) -> _Costs:

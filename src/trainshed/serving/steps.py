@@ -36,9 +36,7 @@ def encode(worker: Worker, *, sequences: Number, streams: Mapping[str, Number]) 
     return _pass(worker, "encode", sequences, streams, None)
 
 
-def decode(
-    worker: Worker, *, sequences: Number, context: Number, beside: Mapping[str, Number] | None = None
-) -> Step:
+def decode(worker: Worker, *, sequences: Number, context: Number, beside: Mapping[str, Number] | None = None) -> Step:
     """One token more for ``sequences`` sequences of one replica that attend ``context`` tokens each.
 
     Under pipeline parallelism the batch is cut into as many parts as there are stages; a step is one part's way
@@ -77,9 +75,9 @@ def _pass(
     for b in blocks:
         activity = activity + activity_of(b.forward).scaled(b.block.count)
     activity = activity + Activity(links=links)
-    if phase == "prefill":
+    if phase != "decode":
         activity = activity.scaled(1.0 / worker.degree("pp"))
-    name = "prefill pass" if phase == "prefill" else "decode step"
+    name = {"prefill": "prefill pass", "decode": "decode step"}.get(phase, "pass")
     return Step(time=total(name, parts), activity=activity, work=work)
 
 
@@ -124,9 +122,7 @@ def _communication(blocks: list[BlockWork], worker: Worker) -> tuple[list[Cost],
     for b in blocks:
         for c in b.collectives:
             cost, on_links = _collective(c, worker)
-            costs.append(
-                formula(f"{c.what}, {b.block.name}", "s", "times * each", times=b.block.count, each=cost)
-            )
+            costs.append(formula(f"{c.what}, {b.block.name}", "s", "times * each", times=b.block.count, each=cost))
             for level, size in on_links.items():
                 links[level] = links.get(level, 0.0) + size * b.block.count
     return ([total("collectives", costs)] if costs else []), links
