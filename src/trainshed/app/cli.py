@@ -10,11 +10,16 @@ from typing import Annotated, Any
 import click
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 from trainshed import __version__
-from trainshed.app import api
+from trainshed.app import api, views
+from trainshed.app.demo import run_demo
 from trainshed.core import Result, ResultError, UserError, plain
 from trainshed.report.terminal import show
+from trainshed.validate.leave_out import write_evidence as write_evidence_table
+from trainshed.validate.page import write_accuracy_page
+from trainshed.validate.plot import plot as draw
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False, add_completion=False,
@@ -25,6 +30,8 @@ On = Annotated[str, typer.Option("--on", help="A system of the catalogue, e.g. t
 Chips = Annotated[int | None, typer.Option("--chips", help="Chips to use; default one UltraServer, rack or board.")]
 Ultra = Annotated[int | None, typer.Option("--ultraservers", help="Instead of --chips: whole UltraServers.")]
 PlanText = Annotated[str | None, typer.Option("--plan", help="e.g. 'tp8 pp4 dp4 zero1'; default the best one found.")]
+ModelName = Annotated[str, typer.Argument(help="A built-in model, or a path to a config.json.")]
+ServeDtype = Annotated[str | None, typer.Option("--dtype", help="Default: those of the published checkpoint.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="bf16, fp8, mxfp8 … or weights=mxfp4,activations=bf16,kv=fp8.")]
 Sets = Annotated[list[str] | None, typer.Option("--set", help="Override a number: chip.hbm_bandwidth=5.2TB/s.")]
 Extra = Annotated[list[Path] | None, typer.Option("--hardware", help="A TOML with chips and systems of your own.")]
@@ -37,10 +44,10 @@ Require = Annotated[bool, typer.Option("--require", help="Exit 1 when it does no
 Framework = Annotated[str | None, typer.Option("--framework", help="Training framework, e.g. megatron-bridge.")]
 Engine = Annotated[str | None, typer.Option("--engine", help="Serving engine, e.g. vllm, trtllm, sglang.")]
 Slo = Annotated[str | None, typer.Option("--slo", help="e.g. 'ttft<2s tpot<40ms'.")]
-Minimise = Annotated[str, typer.Option("--minimise", help="time, chips, usd or joules.")]
-Isl = Annotated[int, typer.Option("--isl", help="Input tokens per request.")]
-Osl = Annotated[int, typer.Option("--osl", help="Output tokens per request.")]
-Sequence = Annotated[int, typer.Option("--seq", help="Tokens per training sequence.")]
+Minimise = Annotated[str | None, typer.Option("--minimise", help="time, chips, usd or joules.")]
+Isl = Annotated[int | None, typer.Option("--isl", help="Input tokens per request.")]
+Osl = Annotated[int | None, typer.Option("--osl", help="Output tokens per request.")]
+Sequence = Annotated[int | None, typer.Option("--seq", help="Tokens per training sequence.")]
 GlobalBatch = Annotated[int | None, typer.Option("--global-batch", help="Sequences per optimizer step.")]
 Concurrency = Annotated[int | None, typer.Option("--concurrency", help="Requests in flight, always.")]
 Rate = Annotated[str | None, typer.Option("--rate", help="Arrivals, e.g. 20/s.")]
@@ -92,7 +99,6 @@ hardware_app = typer.Typer(no_args_is_help=True, help="Chips and systems, every 
 models_app = typer.Typer(no_args_is_help=True, help="Built-in models and config.json files.")
 plan_app = typer.Typer(no_args_is_help=True, help="Search all plans; the best ten and the Pareto front.")
 explain_app = typer.Typer(no_args_is_help=True, help="Where a number comes from, down to sourced constants.")
-collective_app = typer.Typer()
 app.add_typer(hardware_app, name="hardware")
 app.add_typer(models_app, name="models")
 app.add_typer(plan_app, name="plan")
@@ -122,14 +128,13 @@ def hardware_show(
     name: Annotated[str, typer.Argument(help="trn3, chip/trn3, system/trn3-gen2; a bare name shows both kinds.")],
     sources: Annotated[bool, typer.Option("--sources", help="Source, date and conflicting figures too.")] = False,
     as_json: Json = False,
-    set_values: Sets = None,
     hardware: Extra = None,
 ) -> None:
     """One chip or system, number by number.
 
     Example: `trainshed hardware show chip/trn3 --sources`
     """
-    _emit(api.hardware_show(name, sources=sources, set_values=set_values or (), hardware=hardware or ()), as_json)
+    _emit(api.hardware_show(name, sources=sources, hardware=hardware or ()), as_json)
 
 
 @hardware_app.command("diff")
@@ -157,3 +162,226 @@ def models_show(model: str, as_json: Json = False) -> None:
     Example: `trainshed models show gpt-oss-120b` or `trainshed models show path/to/config.json`
     """
     _emit(api.models_show(model), as_json)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Options that the user gave: the others keep the API's defaults."""
+    return {key: value for key, value in options.items() if value is not None and value is not False and value != []}
+
+
+def _finish(result: Result, *, as_json: bool, trace: Path | None, plot: Path | None, require: bool) -> None:
+    if trace is not None:
+        views.trace(result, trace)
+    if plot is not None:
+        views.plot(result, plot)
+    _emit(result, as_json)
+    if require and (reasons := views.failures(result)):
+        raise ResultError("; ".join(reasons))
+
+
+@app.command()
+def train(
+    model: ModelName, on: On, chips: Chips = None, ultraservers: Ultra = None, plan: PlanText = None,
+    global_batch: GlobalBatch = None, seq: Sequence = None, dtype: Dtype = "bf16", framework: Framework = None,
+    price: Price = None, purchase: Purchase = None, set_values: Sets = None, hardware: Extra = None,
+    trace: Trace = None, plot: PlotFile = None, require: Require = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """One training step: time, memory, energy, money.
+
+    Examples:
+
+    `trainshed train llama-3.1-405b --on trn3-gen2 --ultraservers 32`
+
+    `trainshed train llama-3-8b --on p5 --chips 64 --plan "tp4 sp1 zero1 mb1" --seq 8192 --global-batch 128`
+    """
+    options = _given(
+        chips=chips, ultraservers=ultraservers, plan=plan, global_batch=global_batch, seq=seq, dtype=dtype,
+        framework=framework, price=price, purchase=purchase, set_values=set_values, hardware=hardware,
+    )  # fmt: skip
+    _finish(api.train(model, on=on, **options), as_json=as_json, trace=trace, plot=plot, require=require)
+
+
+@app.command()
+def serve(
+    model: ModelName, on: On, chips: Chips = None, ultraservers: Ultra = None, plan: PlanText = None,
+    isl: Isl = None, osl: Osl = None, concurrency: Concurrency = None, rate: Rate = None, batch: Batch = None,
+    offline: Offline = False, engine: Engine = None, dtype: ServeDtype = None, slo: Slo = None,
+    frames: Frames = None, size: Size = None, steps: Steps = None, fps: Fps = None, seconds: Seconds = None,
+    price: Price = None, purchase: Purchase = None, set_values: Sets = None, hardware: Extra = None,
+    trace: Trace = None, plot: PlotFile = None, require: Require = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Steady-state serving of language models; generation of pictures, video and music.
+
+    Examples:
+
+    `trainshed serve gpt-oss-120b --on trn3-gen2 --chips 16 --isl 4000 --osl 500 --concurrency 64`
+
+    `trainshed serve gpt-oss-120b --on trn4-nvl`
+
+    `trainshed serve hunyuanvideo --on trn2.3xlarge --frames 61 --size 320x512 --steps 20`
+    """
+    options = _given(
+        chips=chips, ultraservers=ultraservers, plan=plan, isl=isl, osl=osl, concurrency=concurrency, rate=rate,
+        batch=batch, offline=offline, engine=engine, dtype=dtype, slo=slo, frames=frames, size=size, steps=steps,
+        fps=fps, seconds=seconds, price=price, purchase=purchase, set_values=set_values, hardware=hardware,
+    )  # fmt: skip
+    _finish(api.serve(model, on=on, **options), as_json=as_json, trace=trace, plot=plot, require=require)
+
+
+@plan_app.command("train")
+def plan_train(
+    model: ModelName, on: On, chips: Chips = None, ultraservers: Ultra = None, minimise: Minimise = None,
+    global_batch: GlobalBatch = None, seq: Sequence = None, dtype: Dtype = "bf16", framework: Framework = None,
+    price: Price = None, purchase: Purchase = None, set_values: Sets = None, hardware: Extra = None,
+    plot: PlotFile = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Price every training plan; the best ten and the Pareto front.
+
+    Example: `trainshed plan train llama-3.1-405b --on trn3-gen2 --chips 4608`
+    """
+    options = _given(
+        chips=chips, ultraservers=ultraservers, minimise=minimise, global_batch=global_batch, seq=seq, dtype=dtype,
+        framework=framework, price=price, purchase=purchase, set_values=set_values, hardware=hardware,
+    )  # fmt: skip
+    _finish(api.plan("train", model, on=on, **options), as_json=as_json, trace=None, plot=plot, require=False)
+
+
+@plan_app.command("serve")
+def plan_serve(
+    model: ModelName, on: On, chips: Chips = None, ultraservers: Ultra = None, minimise: Minimise = None,
+    isl: Isl = None, osl: Osl = None, concurrency: Concurrency = None, rate: Rate = None, offline: Offline = False,
+    engine: Engine = None, dtype: ServeDtype = None, slo: Slo = None, price: Price = None, purchase: Purchase = None,
+    set_values: Sets = None, hardware: Extra = None, plot: PlotFile = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Price every serving plan for every number of users; the best ten and tokens/s/chip against tokens/s/user.
+
+    Example: `trainshed plan serve gpt-oss-120b --on trn3-gen2 --chips 16 --slo "ttft<2s tpot<20ms"`
+    """
+    options = _given(
+        chips=chips, ultraservers=ultraservers, minimise=minimise, isl=isl, osl=osl, concurrency=concurrency,
+        rate=rate, offline=offline, engine=engine, dtype=dtype, slo=slo, price=price, purchase=purchase,
+        set_values=set_values, hardware=hardware,
+    )  # fmt: skip
+    _finish(api.plan("serve", model, on=on, **options), as_json=as_json, trace=None, plot=plot, require=False)
+
+
+@app.command()
+def collective(
+    kind: Annotated[str, typer.Argument(help="all_reduce, all_gather, all_to_all, …: an unknown one lists all.")],
+    on: On,
+    size: Annotated[str, typer.Option("--bytes", help="NCCL's convention, e.g. 1GiB.")],
+    chips: Chips = None,
+    algorithm: Annotated[str, typer.Option("--algorithm", help="auto, or one that the result lists.")] = "auto",
+    set_values: Sets = None, hardware: Extra = None, plot: PlotFile = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """One collective: time, algorithm, bandwidth, lower bound, bytes on each level of links.
+
+    Example: `trainshed collective all_reduce --bytes 1GiB --on trn3-gen2 --chips 144`
+    """
+    options = _given(chips=chips, algorithm=algorithm, set_values=set_values, hardware=hardware)
+    result = api.collective(kind, bytes=size, on=on, **options)
+    _finish(result, as_json=as_json, trace=None, plot=plot, require=False)
+
+
+@app.command()
+def compare(
+    model: ModelName,
+    on: Annotated[str, typer.Option("--on", help="Systems, comma-separated: trn3-gen2,trn2-ultra,p6e-gb200.")],
+    training: Annotated[bool, typer.Option("--train", help="Compare one training step.")] = False,
+    serving: Annotated[bool, typer.Option("--serve", help="Compare serving (the default).")] = False,
+    per: Annotated[str, typer.Option("--per", help="chip, usd, joule or ultraserver.")] = "chip",
+    chips: Chips = None, seq: Sequence = None, global_batch: GlobalBatch = None, isl: Isl = None, osl: Osl = None,
+    concurrency: Concurrency = None, offline: Offline = False, dtype: ServeDtype = None, purchase: Purchase = None,
+    set_values: Sets = None, hardware: Extra = None, plot: PlotFile = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """The same work on several systems, on equally many chips; break-even prices where nobody prints one.
+
+    Example: `trainshed compare gpt-oss-120b --serve --on trn3-gen2,trn2-ultra,p6e-gb200 --chips 16`
+    """
+    if training and serving:
+        raise UserError("both --train and --serve", where="compare", value=model, expected="one of them")
+    options = _given(
+        chips=chips, seq=seq, global_batch=global_batch, isl=isl, osl=osl, concurrency=concurrency, offline=offline,
+        dtype=dtype, purchase=purchase, set_values=set_values, hardware=hardware,
+    )  # fmt: skip
+    systems = [name.strip() for name in on.split(",") if name.strip()]
+    result = api.compare(model, job="train" if training else "serve", on=systems, per=per, **options)
+    _finish(result, as_json=as_json, trace=None, plot=plot, require=False)
+
+
+@explain_app.command("train")
+def explain_train(
+    model: ModelName, on: On, chips: Chips = None, ultraservers: Ultra = None, plan: PlanText = None,
+    global_batch: GlobalBatch = None, seq: Sequence = None, dtype: Dtype = "bf16", framework: Framework = None,
+    set_values: Sets = None, hardware: Extra = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """The tree of a training step down to sourced constants, and what 10 % more of each would gain.
+
+    Example: `trainshed explain train llama-3.1-405b --on trn3-gen2 --ultraservers 32`
+    """
+    options = _given(
+        chips=chips, ultraservers=ultraservers, plan=plan, global_batch=global_batch, seq=seq, dtype=dtype,
+        framework=framework, set_values=set_values, hardware=hardware,
+    )  # fmt: skip
+    _emit(api.explain("train", model, on=on, **options), as_json)
+
+
+@explain_app.command("serve")
+def explain_serve(
+    model: ModelName, on: On, chips: Chips = None, ultraservers: Ultra = None, plan: PlanText = None,
+    isl: Isl = None, osl: Osl = None, concurrency: Concurrency = None, rate: Rate = None, batch: Batch = None,
+    offline: Offline = False, engine: Engine = None, dtype: ServeDtype = None, set_values: Sets = None,
+    hardware: Extra = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """The tree of a first token and one more down to sourced constants, and what 10 % more of each would gain.
+
+    Example: `trainshed explain serve gpt-oss-120b --on trn3-gen2 --chips 8`
+    """
+    options = _given(
+        chips=chips, ultraservers=ultraservers, plan=plan, isl=isl, osl=osl, concurrency=concurrency, rate=rate,
+        batch=batch, offline=offline, engine=engine, dtype=dtype, set_values=set_values, hardware=hardware,
+    )  # fmt: skip
+    _emit(api.explain("serve", model, on=on, **options), as_json)
+
+
+@app.command()
+def claims(as_json: Json = False) -> None:
+    """Each headline claim about Trainium3 and Trainium4: claimed, found by running the model, verdict.
+
+    Example: `trainshed claims`
+    """
+    _emit(api.claims(), as_json)
+
+
+@app.command()
+def validate(
+    tables: Annotated[list[str] | None, typer.Argument(help="Tables of validation/, or paths; default all.")] = None,
+    group: Annotated[str, typer.Option("--group", help="Only rows of this source.")] = "",
+    rows: Annotated[bool, typer.Option("--rows", help="Every row, predicted beside measured.")] = False,
+    write_evidence: Annotated[bool, typer.Option("--write-evidence", help="Rewrite the shipped evidence.")] = False,
+    page: Annotated[Path | None, typer.Option("--page", help="Write the accuracy page (Markdown).")] = None,
+    plot: PlotFile = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Predictions beside published measurements: error, coverage, rank correlation, the null model.
+
+    Examples: `trainshed validate training.csv`, `trainshed validate --group vtrain_multi --rows`
+    """
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        if write_evidence:
+            write_evidence_table(progress=views.progress(bar, "evidence"))
+            return
+        progress = views.progress(bar, "rows")
+        result = api.validation(tables or (), group=group, rows=rows or as_json, progress=progress)
+    if page is not None:
+        write_accuracy_page(result.details["report"], page)
+    if plot is not None:
+        draw(result.details["report"], plot)
+    _emit(result, as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the report and the trace.")] = Path("build/demo"),
+) -> None:
+    """Llama-3.1-405B training and GPT-OSS-120B serving on Trainium3, against Trainium2 and Nvidia."""
+    run_demo(out, Console())

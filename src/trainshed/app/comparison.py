@@ -7,6 +7,7 @@ from typing import Any
 
 from trainshed.app.machine import Machine
 from trainshed.core import Result, UserError
+from trainshed.economy import break_even
 
 PER = ("chip", "usd", "joule", "ultraserver")
 
@@ -26,9 +27,10 @@ def compare(
     lines = [_line(machine, result, per) for machine, result in zip(machines, results, strict=True)]
     for line in lines:
         line["break_even_usd_per_chip_hour"] = {
-            other["system"]: _break_even(line, other)
-            for other in lines
-            if other is not line and other["usd_per_million_tokens"] is not None
+            rival.system.name: float(even.value)
+            for other, rival in zip(lines, machines, strict=True)
+            if other is not line
+            and (even := break_even(rival.price, line["tokens_per_s_per_chip"], other["tokens_per_s_per_chip"]))
         }
     first = results[0]
     return Result(
@@ -59,8 +61,3 @@ def _line(machine: Machine, result: Result, per: str) -> dict[str, Any]:
         "evidence_points": evidence.comparable_points if evidence else 0,
         "evidence_median_abs_error": evidence.median_abs_error if evidence else None,
     }  # fmt: skip
-
-
-def _break_even(line: dict[str, Any], other: dict[str, Any]) -> float:
-    """USD per chip-hour at which a token costs as much as on the other system."""
-    return float(other["usd_per_million_tokens"] / 1e6 * line["tokens_per_s_per_chip"] * 3600.0)

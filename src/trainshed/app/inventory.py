@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainshed.core import Constant, Dtypes, Result, UserError, unknown_name
-from trainshed.hardware import Catalogue, Chip, System, parse_set
+from trainshed.hardware import Catalogue, Chip, System
 from trainshed.hardware.describe import constants, diff
 from trainshed.models import builtin, load
 from trainshed.models.model import Model
@@ -63,16 +63,9 @@ def _find(catalogue: Catalogue, name: str) -> list[Chip | System]:
     return found
 
 
-def hardware_show(
-    name: str, *, sources: bool = False, set_values: Sequence[str] = (), hardware: Paths = ()
-) -> Result:  # fmt: skip
+def hardware_show(name: str, *, sources: bool = False, hardware: Paths = ()) -> Result:
     """Every number of a chip or system (a bare name shows both), with unit, status and source."""
-    catalogue = Catalogue(extra=hardware)
-    things = _find(catalogue, name)
-    if set_values:
-        system = next((t for t in things if isinstance(t, System)), None)
-        given = {k: v for text in set_values for k, v in parse_set(text, system or things[0]).items()}
-        things = _find(Catalogue(extra=hardware, given=given), name)
+    things = _find(Catalogue(extra=hardware), name)
     out = [
         {
             "kind": "system" if isinstance(thing, System) else "chip", "name": thing.name, "title": thing.title,

@@ -66,7 +66,9 @@ def service(
         model=load(model), machine=machine, work=work, plan=plan or "", slo=objectives(slo),
         dtypes=Dtypes.parse(dtype) if dtype else None,
         engine=software.engine(engine) if engine else software.default_engine(vendor),
-        said={"model": model, **machine.said, **(said or {}), "plan": plan, "dtype": dtype, "engine": engine, "slo": slo},
+        said={
+            "model": model, **machine.said, **(said or {}), "plan": plan, "dtype": dtype, "engine": engine, "slo": slo,
+        },
     )  # fmt: skip
 
 

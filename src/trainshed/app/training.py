@@ -14,8 +14,8 @@ from trainshed.core import Assumption, Cost, Dtypes, Evidence, Number, Plan, Pla
 from trainshed.models import Model, load
 from trainshed.planner.train import Minimise, Ranked, best_train
 from trainshed.software.schema import Framework
-from trainshed.training import TrainingJob, answer, step
-from trainshed.training.answer import chips_of, filled_in
+from trainshed.training import TrainingJob, step
+from trainshed.training.answer import answer, chips_of, filled_in
 from trainshed.validate.evidence import evidence_for
 from trainshed.validate.labels import DTYPE_CLASS
 

@@ -51,8 +51,8 @@ def choose_stage(plan: Plan, work: RankWork, blocks: Sequence[BlockTimes], micro
     def value(chosen: Callable[[BlockTimes], bool]) -> Number:
         return add_up(b.all.value * b.work.block.count for b in blocks if chosen(b))
 
-    body = value(_is_layer) / max(layers, 1)
-    times = stage_times(stages, body, value(_is_first), value(_is_last))
+    body = value(is_layer) / max(layers, 1)
+    times = stage_times(stages, body, value(is_first), value(_is_last))
     slowest = np.argmax(np.stack(np.broadcast_arrays(*times)), axis=0)
     alone = stages.pp == 1
     held = np.choose(slowest, np.broadcast_arrays(stages.first, stages.middle, stages.last, slowest)[:3])
@@ -61,18 +61,20 @@ def choose_stage(plan: Plan, work: RankWork, blocks: Sequence[BlockTimes], micro
     on, off = {}, {}
     for b in blocks:
         count = b.work.block.count
-        here = count * (held / max(layers, 1) if _is_layer(b) else has_first if _is_first(b) else has_last)
+        here = count * (held / max(layers, 1) if is_layer(b) else has_first if is_first(b) else has_last)
         on[b.work.block.name], off[b.work.block.name] = here, count - here
     return Schedule(micro_batches=micro_batches, vpp=stages.vpp, layers=layers, slowest=on, others=off)
 
 
-def _is_layer(b: BlockTimes) -> bool:
+def is_layer(b: BlockTimes) -> bool:
+    """A layer that serving has too (multi-token prediction counts with the head)."""
     return b.work.block.kind == "layer" and not b.work.block.train_only
 
 
-def _is_first(b: BlockTimes) -> bool:
+def is_first(b: BlockTimes) -> bool:
+    """A block of the first stage besides layers."""
     return b.work.block.kind in _FIRST
 
 
 def _is_last(b: BlockTimes) -> bool:
-    return not _is_layer(b) and not _is_first(b)
+    return not is_layer(b) and not is_first(b)

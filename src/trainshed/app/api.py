@@ -1,0 +1,149 @@
+"""The Python API: what the commands do, as functions that return a ``Result``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from trainshed.app import serving, training
+from trainshed.app.comparison import compare as _compare
+from trainshed.app.inventory import hardware_diff, hardware_list, hardware_show, models_list, models_show
+from trainshed.app.machine import Machine, machine, rate, size
+from trainshed.core import Result, UserError
+from trainshed.core.explain import sensitivity, tree
+from trainshed.fabric.answer import answer as _collective
+from trainshed.hardware import Catalogue
+from trainshed.models import load
+from trainshed.serving.media import MediaWork, media
+from trainshed.validate import claims as _claims
+from trainshed.validate.run import run as _validate
+
+__all__ = [
+    "claims", "collective", "compare", "explain", "hardware_diff", "hardware_list", "hardware_show", "models_list",
+    "models_show", "plan", "serve", "train", "validation",
+]  # fmt: skip
+
+Job = Literal["train", "serve"]
+
+_MACHINE = ("chips", "ultraservers", "price", "purchase", "set_values", "hardware")
+_TRAIN = ("global_batch", "seq", "dtype", "framework")
+_LOAD = ("isl", "osl", "concurrency", "rate", "batch", "offline")
+_MEDIA = ("frames", "size", "steps", "fps", "seconds")
+_SERVE = ("plan", "dtype", "engine", "slo")
+
+
+def _take(options: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: options.pop(name) for name in names if name in options}
+
+
+def _spent(options: dict[str, Any], where: str) -> None:
+    if options:
+        known = ", ".join((*_MACHINE, *_TRAIN, *_LOAD, *_MEDIA, *_SERVE))
+        raise UserError("unknown option", where=where, value=sorted(options)[0], expected=f"one of {known}")
+
+
+def _task(model: str, on: str | Machine, options: dict[str, Any]) -> training.Task:
+    where = on if isinstance(on, Machine) else machine(on, **_take(options, _MACHINE))
+    task = training.task(model, where, **_take(options, _TRAIN))
+    _spent(options, "train")
+    return task
+
+
+def _service(model: str, on: str | Machine, options: dict[str, Any]) -> serving.Service:
+    where = on if isinstance(on, Machine) else machine(on, **_take(options, _MACHINE))
+    load_options = {"isl": 4000, "osl": 500} | _take(options, _LOAD)
+    said = dict(load_options)
+    text = load_options.pop("rate", None)
+    work = serving.workload(**load_options, rate_per_s=None if text is None else rate(str(text)))
+    asked = serving.service(model, where, work, said=said, **_take(options, _SERVE))
+    _spent(options, "serve")
+    return asked
+
+
+def train(model: str, *, on: str | Machine, plan: str | None = None, **options: Any) -> Result:
+    """One optimizer step. Options: chips, ultraservers, global_batch, seq, dtype, framework, price, purchase,
+    set_values (``["chip.hbm_bandwidth=5.2TB/s"]``), hardware (paths of TOML files)."""
+    return training.train(_task(model, on, options), plan)
+
+
+def serve(model: str, *, on: str | Machine, **options: Any) -> Result:
+    """Steady-state serving, or generation of pictures, video or sound. Options: those of a machine (see ``train``),
+    isl, osl, one of concurrency, rate, batch, offline; plan, dtype, engine, slo; frames, size, steps, fps, seconds."""
+    if load(model).media is not None:
+        where = on if isinstance(on, Machine) else machine(on, **_take(options, _MACHINE))
+        work = MediaWork(**_take(options, _MEDIA), batch=options.pop("batch", None) or 1)
+        result = media(load(model), where.system, work, chips=where.chips, price=where.price,
+                       software=where.software, **_take(options, ("plan", "dtype")))  # fmt: skip
+        return result
+    return serving.serve(_service(model, on, options))
+
+
+def plan(job: Job, model: str, *, on: str | Machine, minimise: str | None = None, **options: Any) -> Result:
+    """Search all plans of ``train`` or ``serve``: the best ten and the Pareto front."""
+    if job == "train":
+        return training.plan_train(_task(model, on, options), minimise or "time")
+    return serving.plan_serve(_service(model, on, options), minimise or "usd")
+
+
+def collective(
+    kind: str, *, bytes: str | float, on: str, chips: int | None = None, algorithm: str = "auto",
+    set_values: Sequence[str] = (), hardware: Sequence[Path | str] = (), ranks_per_chip: int = 1,
+) -> Result:  # fmt: skip
+    """One collective of ``bytes`` (``"1GiB"``) among the chips of a system."""
+    where = machine(on, chips=chips, set_values=set_values, hardware=hardware)
+    amount = size(bytes, "--bytes") if isinstance(bytes, str) else float(bytes)
+    return _collective(kind, amount, where.system, where.chips, algorithm, ranks_per_chip=ranks_per_chip)
+
+
+def compare(
+    model: str, *, job: Job, on: Sequence[str], per: str = "chip", chips: int | None = None, **options: Any
+) -> Result:
+    """The same work on several systems; for chips without a price the break-even price against each rival."""
+    shared = _take(options, [name for name in _MACHINE if name != "chips"])
+
+    def run(where: Machine) -> Result:
+        return train(model, on=where, **options) if job == "train" else serve(model, on=where, **options)
+
+    return _compare(
+        model, on, run, lambda name, count: machine(name, chips=count, **shared),
+        lambda name: Catalogue(extra=shared.get("hardware", ())).system(name).ultraserver_chips,
+        chips=chips, per=per, command=job,
+    )  # fmt: skip
+
+
+def explain(job: Job, model: str, *, on: str, **options: Any) -> Result:
+    """Where a result comes from, down to sourced constants, and what 10 % more of each would gain."""
+    if job == "train":
+        task = _task(model, on, {k: v for k, v in options.items() if k != "plan"})
+        result = training.train(task, options.get("plan"))
+        chosen = result.details["plan"]
+        gains = sensitivity(_cost(result), lambda values: training.root(task, chosen, values))
+    else:
+        asked = _service(model, on, dict(options))
+        result = serving.serve(asked)
+        figures: Any = result.result
+        gains = sensitivity(_cost(result), lambda values: serving.root(asked, figures["plan"], values))
+    return Result(
+        command=f"explain {job}", inputs=result.inputs, assumptions=result.assumptions, evidence=result.evidence,
+        result={"tree": tree(_cost(result)), "sensitivity": gains}, cost=result.cost,
+    )  # fmt: skip
+
+
+def _cost(result: Result) -> Any:
+    assert result.cost is not None
+    return result.cost
+
+
+def claims() -> Result:
+    """The headline claims about Trainium3 and Trainium4: claimed, found by running the model, verdict."""
+    return Result(command="claims", inputs={}, result=[c.to_json() for c in _claims.check()])
+
+
+def validation(tables: Sequence[str] = (), *, group: str = "", rows: bool = False, progress: Any = None) -> Result:
+    """Predictions beside published measurements, with errors, coverage and the null model."""
+    report = _validate(tables, group, progress=progress)
+    return Result(
+        command="validate", inputs={"tables": list(tables), "group": group}, result=report.to_json(rows=rows),
+        details={"report": report},
+    )  # fmt: skip
