@@ -61,6 +61,7 @@ class Table:
         return UserError(what, where=self.file.where(path), value=value, expected=expected)
 
     def __contains__(self, key: str) -> bool:
+        self._asked.add(key)
         return key in self.data
 
     def keys(self) -> list[str]:
