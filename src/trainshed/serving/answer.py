@@ -154,7 +154,10 @@ def assumptions(
     """What the answer rests on that the user did not say."""
     decoder = deployment.decode
     said = [
-        Assumption(what="engine", value=decoder.engine.name, status="given", source=decoder.engine.source),
+        *(
+            Assumption(what=f"engine on {w.chip.name}", value=w.engine.name, status="given", source=w.engine.source)
+            for w in deployment.workers
+        ),
         Assumption(what="dtypes", value=str(decoder.dtypes), status="given" if dtypes else "published",
                    source="--dtype" if dtypes else f"checkpoint of {decoder.model.name}"),
         Assumption(what="percentiles", value=None, source="a closed form knows means only; p50, p90 and p99 are null"),

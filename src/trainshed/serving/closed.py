@@ -70,7 +70,7 @@ def members(worker: Worker, work: Workload, asked: Number, context: Number) -> t
     """Requests that one replica has in its care out of ``asked``, and those that its memory holds."""
     probe = steps.decode(worker, sequences=np.maximum(asked, 1.0), context=context)
     room = memory.room(worker, probe.work, isl=work.prompt(), osl=work.output())
-    return np.minimum(np.maximum(asked, 1.0), slots(worker, work, room)), room
+    return np.maximum(np.minimum(asked, slots(worker, work, room)), 1.0), room
 
 
 def stepper(worker: Worker, context: Number, most: Number) -> Callable[[Number], Number]:
@@ -96,16 +96,17 @@ def loop(deployment: Deployment, work: Workload, users: Number) -> Outcome:
     kept, room = members(decoder, work, users / decoder.replicas, context)
     first = prefill(deployment.prefill, work, waiting=kept, beside=shared)
     moved = None if shared else transfer(deployment, work.prompt())
-    steady = _balance(deployment, first, stepper(decoder, context, kept), kept, osl, moved)
+    busy = np.minimum(users, decoder.replicas)
+    steady = _balance(deployment, first, stepper(decoder, context, kept), kept, osl, moved, busy)
     decode = steps.decode(decoder, sequences=np.maximum(steady.decoding, 1.0), context=context)
     tpot = _tpot(deployment, first, decode, steady, osl)
-    together = kept if shared else kept * decoder.replicas / deployment.prefill.replicas
+    together = kept if shared else np.maximum(kept * busy / deployment.prefill.replicas, 1.0)
     ahead = _ahead(work, users, together, _regrouped(deployment.prefill, work, together, steady.ahead))
     parts = [request(deployment.prefill), *_first_token(deployment, first, decode, ahead)]
     if moved is not None:
         parts.append(moved)
     parts.append(
-        formula("wait for KV memory", "s", "excess / kept * steps * step", excess=users / decoder.replicas - kept,
+        formula("wait for KV memory", "s", "excess / kept * steps * step", excess=np.maximum(users / busy - kept, 0.0),
                 kept=kept, steps=osl, step=tpot)
     )  # fmt: skip
     ttft = total("time to first token", parts)
@@ -115,29 +116,30 @@ def loop(deployment: Deployment, work: Workload, users: Number) -> Outcome:
     rate = users / e2e.value
     return Outcome(
         ttft=ttft, tpot=tpot, e2e=e2e, tokens_per_s=rate * osl, requests_per_s=rate,
-        running=steady.decoding * decoder.replicas, room=room * decoder.replicas, context=context, prefill=first.full,
-        decode=decode, loads=loads(deployment, first, decode, rate, osl, tpot.value),
+        running=steady.decoding * busy, room=room * decoder.replicas, context=context, prefill=first.full,
+        decode=decode, loads=loads(deployment, first, decode, rate, osl, steady.decoding),
         unknown={"percentiles": "a closed form knows means only"},
     )  # fmt: skip
 
 
 def _balance(
     deployment: Deployment, first: Prefill, step: Callable[[Number], Number], kept: Number, osl: Number,
-    moved: Cost | None,
+    moved: Cost | None, busy: Number,
 ) -> queue.Balance:  # fmt: skip
+    """The steady state of one decode worker out of ``busy`` ones; prefill workers of a pool share all their prompts."""
     if deployment.shared:
         stall = deployment.decode.engine.fit("prefill_stall").value * first.each.value
         return queue.balance(
             members=kept, steps=osl - 1.0, step=step, stall=stall, latency=first.alone.value, service=first.service
         )
-    servers, copies = deployment.prefill.replicas, deployment.decode.replicas
+    servers = deployment.prefill.replicas
     found = queue.balance(
-        members=kept * copies, steps=osl - 1.0, step=lambda n: step(np.maximum(n / copies, 1.0)),
+        members=kept * busy, steps=osl - 1.0, step=lambda n: step(np.maximum(n / busy, 1.0)),
         stall=np.zeros(()), latency=first.alone.value + (0.0 if moved is None else moved.value),
         service=first.service, servers=servers,
     )  # fmt: skip
     return queue.Balance(
-        decoding=found.decoding / copies, ahead=found.ahead / servers, stay=found.stay, residence=found.residence
+        decoding=found.decoding / busy, ahead=found.ahead / servers, stay=found.stay, residence=found.residence
     )
 
 
@@ -185,12 +187,12 @@ def _first_token(deployment: Deployment, first: Prefill, decode: Step, ahead: Nu
 
 
 def loads(
-    deployment: Deployment, first: Prefill, decode: Step, rate: Number, osl: Number, tpot: Number
+    deployment: Deployment, first: Prefill, decode: Step, rate: Number, osl: Number, decoding: Number
 ) -> tuple[Load, ...]:
-    """What each rank does per second at ``rate`` requests per second."""
+    """What each rank does per second at ``rate`` requests per second, ``decoding`` sequences to a step."""
     a, b = deployment.prefill, deployment.decode
     prompts = first.full.activity.scaled(rate / a.replicas / first.prompts)
-    tokens = decode.activity.scaled(1.0 / tpot)
+    tokens = decode.activity.scaled(rate / b.replicas * (osl - 1.0) / np.maximum(decoding, 1.0))
     if deployment.shared:
         return (Load(worker=b, activity=prompts + tokens, seconds=1.0),)
     return Load(worker=a, activity=prompts, seconds=1.0), Load(worker=b, activity=NOTHING + tokens, seconds=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,43 +36,42 @@ def deploy(
     model: Model, system: System, *, plan: str, dtypes: Dtypes, engine: Engine, prefill_engine: Engine | None = None,
     chips: int | None = None, identical: bool = False,
 ) -> Deployment:  # fmt: skip
-    """The deployment of a plan's text; what it leaves out (replicas, pools, the whole plan) is filled in."""
-    first, second = pools(system)
-    plans = parse_plan(plan) if plan.strip() else {}
-    if not plans and len(system.pools) > 1:
-        plans = {"prefill": Plan(), "decode": Plan()}
-        sizes = {"prefill": first.chips, "decode": second.chips}
-    else:
-        sizes = dict.fromkeys(plans or ("",), chips if chips is not None else system.pools[0].chips)
-        plans = plans or {"": Plan()}
-    whole = bool(plan.strip())
+    """The deployment of a plan's text; what it leaves out (replicas, pools, the whole plan) is filled in.
 
-    def make(phase: str, pool: Pool, runs: Engine) -> Worker:
+    Of two engines each pool runs the one made for its chips.
+    """
+    said, split = bool(plan.strip()), len(system.pools) > 1
+    plans = parse_plan(plan) if said else ({"prefill": Plan(), "decode": Plan()} if split else {"": Plan()})
+    first, second = pools(system) if split else (system.pools[0], system.pools[0])
+    engines = (engine, *((prefill_engine,) if prefill_engine else ()))
+    there = chips if chips is not None else sum(p.chips for p in system.pools)
+
+    def make(phase: str, pool: Pool) -> Worker:
+        runs = engine_for(pool, engines)
         base = worker(model, system, experts_split(plans[phase]), dtypes, runs, pool=pool.name, identical=identical)
-        if not whole:
-            base = smallest(base, sizes[phase])
-        return checked(_filled(base, sizes[phase], alone=phase == ""))
+        size = max(there * pool.chips // sum(p.chips for p in system.pools), 1) if split else there
+        base = base if said else smallest(base, size)
+        return checked(_filled(base, size, fill=phase == "" or not said))
 
     if "" in plans:
-        return Deployment.of(make("", system.pools[0], engine))
-    split = len(system.pools) > 1
-    return Deployment(
-        prefill=make("prefill", first if split else system.pools[0], prefill_engine or engine),
-        decode=make("decode", second if split else system.pools[0], engine),
-    )
+        return Deployment.of(make("", system.pools[0]))
+    return Deployment(prefill=make("prefill", first), decode=make("decode", second))
 
 
-def _filled(base: Worker, chips: int, *, alone: bool) -> Worker:
-    """Replicas that fill the chips, where the plan does not say and one kind of worker has them all."""
+def engine_for(pool: Pool, engines: Sequence[Engine]) -> Engine:
+    """The engine made for a pool's chips; the first one where none says so."""
+    vendor = pool.chip.vendor.lower()
+    return next((e for e in engines if vendor in (v.lower() for v in e.default_for)), engines[0])
+
+
+def _filled(base: Worker, chips: int, *, fill: bool) -> Worker:
+    """Replicas that fill the chips, where the plan leaves them open."""
     own = float(base.ranks * base.share)
-    if own > chips:
+    if float(base.chips) > chips:
         raise PlanError("a plan of more chips than there are", where="--plan", value=str(base.plan),
                         expected=f"at most {chips} chips")  # fmt: skip
-    if base.plan.replicas == 1 and alone:
+    if base.plan.replicas == 1 and fill:
         return _with(base, base.plan.replace(replicas=max(int(chips // own), 1)))
-    if float(base.chips) > chips and alone:
-        raise PlanError("a plan of more chips than there are", where="--plan", value=str(base.plan),
-                        expected=f"at most {chips} chips")  # fmt: skip
     return base
 
 

@@ -40,7 +40,7 @@ def offline(deployment: Deployment, work: Workload) -> Outcome:
     return Outcome(
         ttft=ttft, tpot=tpot, e2e=e2e, tokens_per_s=rate * osl, requests_per_s=rate, running=kept * decoder.replicas,
         room=room * decoder.replicas, context=context, prefill=first.full, decode=decode,
-        loads=loads(deployment, first, decode, rate, osl, tpot.value),
+        loads=loads(deployment, first, decode, rate, osl, kept),
         unknown={"percentiles": "a closed form knows means only"},
     )  # fmt: skip
 
@@ -97,7 +97,7 @@ def opened(deployment: Deployment, work: Workload) -> Outcome:
     return Outcome(
         ttft=ttft, tpot=tpot, e2e=e2e, tokens_per_s=served * osl, requests_per_s=served,
         running=running * decoder.replicas, room=room * decoder.replicas, context=context, prefill=first.full,
-        decode=decode, loads=loads(deployment, first, decode, served, osl, tpot.value), unknown=unknown,
+        decode=decode, loads=loads(deployment, first, decode, served, osl, running), unknown=unknown,
     )  # fmt: skip
 
 

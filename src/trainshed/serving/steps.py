@@ -131,7 +131,7 @@ def _communication(blocks: list[BlockWork], worker: Worker) -> tuple[list[Cost],
 def _collective(c: Collective, worker: Worker) -> tuple[Cost, dict[str, Number]]:
     found = collective(
         c.kind, size=c.size, group=Group(ranks=c.ranks, stride=c.stride), levels=worker.levels,
-        ranks_per_chip=worker.ranks_per_chip, dtype=c.dtype,
+        ranks_per_chip=worker.ranks_per_chip, dtype=c.dtype, copies=c.copies,
     )  # fmt: skip
     several = np.where(np.asarray(c.ranks) > 1.0, 1.0, 0.0)
     cost = formula(
