@@ -24,10 +24,10 @@ from trainshed.core import (
     Result,
     UserError,
     formula,
-    total,
 )
 from trainshed.hardware.schema import System
 from trainshed.models import Media, Model
+from trainshed.parallel.work import add_up
 from trainshed.serving import memory, steps
 from trainshed.serving.defaults import default_dtypes
 from trainshed.serving.deployment import parse_plan
@@ -52,11 +52,13 @@ class MediaWork:
     """Frames per second of the finished video."""
     seconds: float | None = None
     """Seconds of sound."""
+    branches: int | None = None
+    """Passes per step: 2 with classifier-free guidance, 1 without or where it is distilled."""
     batch: int = 1
     """Pictures, videos or songs that one replica makes at once."""
 
     def __post_init__(self) -> None:
-        for name in ("frames", "steps", "fps", "seconds", "batch"):
+        for name in ("frames", "steps", "fps", "seconds", "branches", "batch"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name} out of range", where=f"--{name}", value=value, expected="above zero")
@@ -77,6 +79,10 @@ class Generation:
     """One replica's work on one batch."""
 
     worker: Worker
+    sequences: float
+    """Passes that run as one batch: items of the batch times guidance branches."""
+    streams: Mapping[str, Number]
+    """Tokens per sequence of every stream."""
     step: Step
     """One denoising step, or one step of audio tokens (at half the final context)."""
     steps: float
@@ -115,7 +121,7 @@ def media(
 def generation(chosen: Worker, work: MediaWork) -> Generation:
     """A batch on one replica; vectorised over a table of plans."""
     about = _media(chosen.model)
-    sequences = float(work.batch * about.branches)
+    sequences = float(work.batch * (work.branches or about.branches))
     if about.kind == "music":
         seconds = MUSIC_SECONDS if work.seconds is None else work.seconds
         count = seconds * about.audio_tokens_per_s + about.delay
@@ -130,7 +136,9 @@ def generation(chosen: Worker, work: MediaWork) -> Generation:
         if about.kind == "speech":
             items = (work.seconds or 1.0) * work.batch
     time = formula(name, "s", "steps * step", steps=count, step=step.time)
-    return Generation(worker=chosen, step=step, steps=count, time=time, items=items)
+    return Generation(
+        worker=chosen, sequences=sequences, streams=streams, step=step, steps=count, time=time, items=items
+    )
 
 
 def fastest(base: Worker, work: MediaWork, chips: int) -> Worker:
@@ -148,7 +156,7 @@ def fastest(base: Worker, work: MediaWork, chips: int) -> Worker:
     made = generation(table, work)
     fits = np.broadcast_to(_held(made)[0] <= np.asarray(memory.capacity(table).value), (len(pairs),))
     time = np.broadcast_to(np.asarray(made.time.value), (len(pairs),))
-    best = int(np.argmin(np.where(fits, time, np.inf))) if fits.any() else len(pairs) - 1
+    best = int(np.argmin(np.where(fits, time, np.inf)))  # where none fits, the answer says so of the first
     tp, cp = pairs[best]
     return replace(base, plan=Plan(tp=tp, cp=cp, replicas=ranks // (tp * cp)))
 
@@ -184,18 +192,136 @@ def _given(base: Worker, plan: str, chips: int) -> Worker:
 
 
 def _held(made: Generation) -> tuple[Number, dict[str, Number]]:
-    """Bytes per rank: weights, the largest operator's inputs and outputs, caches of a music model."""
-    runner, layout_work = made.worker, made.step.work
-    weights = memory.weights(runner, layout_work)
-    about, width = _media(runner.model), BYTES[runner.dtypes.of("activations")]
-    widest = max(
-        ((op.k + op.n, op.stream) for b in runner.model.graph.blocks for op in b.ops
-         if isinstance(op, Matmul) and not op.per_sequence), default=(0, "tokens"),
+    """Bytes per rank: weights, the widest operator's inputs and outputs, caches of a music model."""
+    runner = made.worker
+    split = runner.degree("tp") * runner.degree("cp")
+    widths = [
+        (op.k + op.n) * made.streams[op.stream]
+        for b in runner.model.graph.blocks
+        for op in b.ops
+        if isinstance(op, Matmul) and not op.per_sequence
+    ]
+    widest = max(float(np.max(w)) for w in widths)
+    parts: dict[str, Number] = {
+        "weights": memory.weights(runner, made.step.work),
+        "activations": made.sequences * widest * BYTES[runner.dtypes.of("activations")] / split,
+    }
+    if _media(runner.model).kind == "music":
+        parts["kv_cache"] = memory.cache(runner, made.steps) * made.sequences
+    return add_up(parts.values()), parts
+
+
+def _must_fit(made: Generation) -> None:
+    held, room = float(np.max(_held(made)[0])), float(np.max(memory.capacity(made.worker).value))
+    if held > room:
+        raise UserError(
+            "the model does not fit", where="--plan", value=str(made.worker.plan),
+            expected=f"more ranks or narrower weights ({held / 1e9:.1f} GB per rank, {room / 1e9:.1f} GB usable)",
+        )  # fmt: skip
+
+
+def _figures(made: Generation, about: Media, work: MediaWork, price: Constant | None) -> dict[str, Any]:
+    """The ``result`` object: rates of all replicas, the real-time factor of one item."""
+    runner = made.worker
+    replicas, chips = float(runner.replicas), float(runner.chips)
+    seconds = float(np.max(made.time.value))
+    per_s = made.items / seconds * replicas
+    figures: dict[str, Any] = {
+        "step_time_s": float(np.max(made.step.time.value)), "steps": made.steps, "generation_time_s": seconds,
+        **_rates(made, about, work, per_s), "chips": round(chips), "plan": str(runner.plan),
+    }  # fmt: skip
+    held, parts = _held(made)
+    per_chip = runner.ranks_per_chip
+    figures["memory_per_chip_bytes"] = float(np.max(held)) * per_chip
+    figures["memory_breakdown_bytes"] = {name: float(np.max(size)) * per_chip for name, size in parts.items()}
+    watts = _power(made)
+    figures["power_w"] = watts
+    each = _unit(about)
+    figures[f"energy_per_{each}_j"] = None if watts is None else watts / per_s
+    dollars = None if price is None else float(np.max(price.value)) * chips / 3600.0
+    figures[f"usd_per_thousand_{each}s"] = None if dollars is None else dollars / per_s * 1000.0
+    return figures
+
+
+def _unit(about: Media) -> str:
+    return {"video": "frame", "music": "audio_second", "speech": "audio_second"}.get(about.kind, "image")
+
+
+def _rates(made: Generation, about: Media, work: MediaWork, per_s: float) -> dict[str, float | None]:
+    """Rates in the unit of the medium; the real-time factor is that of one item: 1 keeps up with its playing."""
+    seconds = float(np.max(made.time.value))
+    if about.kind in ("music", "speech"):
+        return {"audio_s_per_s": per_s, "real_time_factor": made.items / work.batch / seconds}
+    chips = float(made.worker.chips)
+    if about.kind != "video":
+        return {"images_per_s": per_s, "images_per_s_per_chip": per_s / chips}
+    fps = work.fps or about.fps
+    frames = float(work.frames or about.frames)
+    return {
+        "frames_per_s": per_s, "frames_per_s_per_chip": per_s / chips,
+        "real_time_factor": None if fps is None else frames / fps / seconds,
+    }  # fmt: skip
+
+
+def _power(made: Generation) -> float | None:
+    """Watts of chips, hosts and switches."""
+    runner = made.worker
+    activity, seconds = made.step.activity, made.step.time.value
+    chips = economy.power(
+        runner.chip, activity, seconds, ranks=runner.ranks * runner.replicas, chips=runner.chips
     )  # fmt: skip
-    passed = made.step_tokens(widest[1]) if about.kind != "music" else float(about.branches)
-    activations = passed * widest[0] * width / (runner.degree("tp") * runner.degree("cp"))
-    parts: dict[str, Number] = {"weights": weights, "activations": activations}
-    if about.kind == "music":
-        cached = memory.cache(runner, made.steps) * about.branches
-        parts["kv_cache"] = cached
-    return sum(parts.values(), np.zeros(())), parts
+    beside = economy.overhead(runner.system, runner.chips, 1.0)
+    if chips is None or beside is None:
+        return None
+    return float(np.max(chips.value)) + float(np.max(beside.value))
+
+
+def _inputs(
+    model: Model, system: System, work: MediaWork, chips: int, plan: str | None, dtype: str | None
+) -> dict[str, Any]:
+    said = {
+        "model": model.name, "on": system.name, "chips": chips, "frames": work.frames, "size": work.size,
+        "steps": work.steps, "fps": work.fps, "seconds": work.seconds, "branches": work.branches, "batch": work.batch,
+        "plan": plan, "dtype": dtype,
+    }  # fmt: skip
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _assumptions(
+    made: Generation, about: Media, work: MediaWork, *, plan: str | None, dtype: str | None
+) -> tuple[Assumption, ...]:
+    """What the answer rests on that the user did not say."""
+    model, engine = made.worker.model, made.worker.engine
+    said = [
+        Assumption(what="engine", value=engine.name, status="given", source=engine.source),
+        Assumption(what="tokens per sequence", value=dict(made.streams), status="derived", source=about.source),
+        Assumption(what="guidance branches", value=work.branches or about.branches, unit="count",
+                   status="given" if work.branches else "published", source=about.source),
+        Assumption(what="left out", value=_left_out(about), source="the transformer's steps alone are priced"),
+    ]  # fmt: skip
+    if dtype is None:
+        source = f"checkpoint of {model.name}" if model.dtypes else "nobody states another"
+        said.append(Assumption(what="dtypes", value=str(made.worker.dtypes), source=source))
+    if plan is None:
+        said.append(Assumption(what="plan", value=str(made.worker.plan), source="soonest single batch on these chips"))
+    defaults = {"steps": about.steps, "frames": about.frames, "size": "x".join(map(str, about.size)), "fps": about.fps}
+    asked = {"steps", "frames", "size", "fps"} if about.kind == "video" else {"steps", "size"}
+    if about.kind in ("image", "video"):
+        said += [
+            Assumption(what=name, value=value, status="published", source=about.source)
+            for name, value in defaults.items()
+            if name in asked and getattr(work, name) is None
+        ]
+    if about.kind == "music" and work.seconds is None:
+        said.append(Assumption(what="seconds", value=MUSIC_SECONDS, unit="s", status="published",
+                               source="MusicGen is trained on 30 s (arXiv:2306.05284)"))  # fmt: skip
+    for name, how in made.worker.chip.inherited.items():
+        said.append(Assumption(what=f"{made.worker.chip.name}: {name}", value=how, source="taken from its predecessor"))
+    return (*said, *model.assumptions)
+
+
+def _left_out(about: Media) -> str:
+    return {
+        "music": "text encoder, audio codec (EnCodec), reading the prompt",
+        "video": "text encoder, video autoencoder", "image": "text encoder, image autoencoder",
+    }.get(about.kind, "reading and decoding the input")  # fmt: skip
