@@ -50,10 +50,10 @@ class _Maker:
                 yield from self._head(op, block)
 
     def _one(self, what: str, kind: str, size: Number, axis: Axis, span: Span, when: Mask, direction: Direction,
-             dtype: str = "") -> Collective:  # fmt: skip
+             dtype: str = "", copies: float = 1.0) -> Collective:  # fmt: skip
         return Collective(
             what=what, kind=kind, size=size, axis=axis, ranks=np.where(when, span.ranks, 1.0), stride=span.stride,
-            direction=direction, dtype=dtype or self.dtype,
+            direction=direction, dtype=dtype or self.dtype, copies=copies,
         )  # fmt: skip
 
     def _row(self, op: Matmul, block: Block) -> Iterator[Collective]:
@@ -103,11 +103,13 @@ class _Maker:
         directions: tuple[Direction, ...] = ("forward", "backward")
         for direction in directions:
             yield self._one(f"{op.name} output", "all_reduce", whole, "tp", tp_span, replicated, direction)
-            yield self._one(f"{op.name} dispatch", "moe_dispatch", routed, "ep", ep_span, spread, direction)
+            yield self._one(f"{op.name} dispatch", "moe_dispatch", routed, "ep", ep_span, spread, direction,
+                            copies=op.top_k)  # fmt: skip
             yield self._one(f"{op.name} gather", "all_gather", routed * etp, "etp", etp_span, spread, direction)
             yield self._one(f"{op.name} scatter", "reduce_scatter", routed * etp, "etp", etp_span, spread,
                             direction)  # fmt: skip
-            yield self._one(f"{op.name} combine", "moe_combine", routed, "ep", ep_span, spread, direction)
+            yield self._one(f"{op.name} combine", "moe_combine", routed, "ep", ep_span, spread, direction,
+                            copies=op.top_k)  # fmt: skip
 
     def _context(self, op: Attention) -> Iterator[Collective]:
         layout, span = self.layout, self.spans["cp"]

@@ -105,7 +105,8 @@ def training_memory(
 
     ``trainable``: part of the parameters that has gradients and optimizer states (LoRA: the adapters). ``moments``:
     tensors of optimizer state per parameter besides the master weights (Adam: 2). ZeRO 1 shards the optimizer over
-    the data-parallel ranks, 2 the gradients too, 3 also the weights; its workspace is two gathered layers, the present and the next.
+    the data-parallel ranks, 2 the gradients too, 3 also the weights; its workspace is two gathered layers, the present
+    and the next.
     """
     plan, groups, own = work.plan, spans(work.plan), held(work)
     zero = np.asarray(plan.zero)

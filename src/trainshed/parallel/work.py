@@ -40,6 +40,8 @@ class Collective:
     """Distance between neighbours of the group in rank order (see ``parallel.placement``)."""
     direction: Direction = "forward"
     dtype: str = "bf16"
+    copies: Number = 1.0
+    """Experts per token of moe_dispatch and moe_combine."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

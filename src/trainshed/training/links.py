@@ -27,13 +27,15 @@ class Links:
         """Ranks that share one chip's links."""
         return 1.0 / self.rank.share
 
-    def cost(self, kind: str, size: Number, span: Span, dtype: str = "bf16") -> CollectiveCost:
+    def cost(
+        self, kind: str, size: Number, span: Span, dtype: str = "bf16", copies: Number = 1.0
+    ) -> CollectiveCost:  # fmt: skip
         """One collective among the ranks of ``span``."""
-        key = (kind, dtype, _key(size), _key(span.ranks), _key(span.stride))
+        key = (kind, dtype, _key(size), _key(span.ranks), _key(span.stride), _key(copies))
         if key not in self._known:
             self._known[key] = collective(
                 kind, size=size, group=Group(ranks=span.ranks, stride=span.stride), levels=self.system.levels,
-                ranks_per_chip=self.ranks_per_chip, dtype=dtype,
+                ranks_per_chip=self.ranks_per_chip, dtype=dtype, copies=copies,
             )  # fmt: skip
         return self._known[key]
 
@@ -44,14 +46,17 @@ class Links:
         return total(f"{block.block.name} {direction}: {name}", found, unit="s")
 
     def _of(self, c: Collective) -> Cost:
-        return self.cost(c.kind, c.size, Span(ranks=c.ranks, stride=c.stride), c.dtype).time.named(c.what)
+        return self.of(c).time.named(c.what)
+
+    def of(self, c: Collective) -> CollectiveCost:
+        """The cost of a collective that a rank takes part in."""
+        return self.cost(c.kind, c.size, Span(ranks=c.ranks, stride=c.stride), c.dtype, c.copies)
 
     def bytes_of(self, block: BlockWork) -> Mapping[str, Number]:
         """Bytes that a rank sends in a block, both directions, by level."""
         result: dict[str, Number] = {}
         for c in filter(_real, block.collectives):
-            cost = self.cost(c.kind, c.size, Span(ranks=c.ranks, stride=c.stride), c.dtype)
-            for level, size in cost.bytes_on_links.items():
+            for level, size in self.of(c).bytes_on_links.items():
                 result[level] = result.get(level, 0.0) + size
         return result
 
