@@ -64,7 +64,6 @@ def rows() -> list[Row]:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> fitting.Fit:
     monkeypatch.setattr(predictor, "model_of", lambda table: World())
-    monkeypatch.setattr(fitting, "_hardware", lambda rows, setup: (["h100-sxm", "b200", "gaudi2"], []))
     return fitting.Fit(STAGE, rows()[:-1], Setup(), workers=1)
 
 
@@ -99,7 +98,6 @@ def test_leaving_a_group_out(world: fitting.Fit) -> None:
 
 def test_an_owner_with_few_rows_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictor, "model_of", lambda table: World())
-    monkeypatch.setattr(fitting, "_hardware", lambda rows, setup: (["h100-sxm", "b200"], []))
     fit = fitting.Fit(STAGE, rows()[:11], Setup(), workers=1)
     assert {u.owner for u in fit.unknowns} == set()
 

@@ -16,17 +16,15 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
-from trainshed.core import Number, UserError, unknown_name
+from trainshed.core import Number, unknown_name
 from trainshed.validate import fits, robust
 from trainshed.validate.fitted_files import Fitted, save
+from trainshed.validate.owners import Directory, Owner, Owners
 from trainshed.validate.predictor import Predictor
 from trainshed.validate.robust import Floats, Problem, Solution
 from trainshed.validate.run import rows_of
 from trainshed.validate.setup import Setup
 from trainshed.validate.table import Prediction, Row
-
-Owners = Mapping[tuple[str, str], Sequence[fits.Mechanism]]
-"""(scope, owner) → its mechanisms."""
 
 #: A log error is cut here: a prediction wrong by more than e³ is simply wrong.
 CUT = 3.0
@@ -75,29 +73,27 @@ class Fit:
         self.predictor.close()
 
     def _find_unknowns(self, setup: Setup) -> list[Unknown]:
-        """The owners with enough rows of their own; each with all rows that its constants move.
+        """The owners with enough rows of their own. (One with fewer follows its predecessor, and fits nothing.)"""
+        directory = Directory(self.rows, setup)
+        every = directory.owners(self.stage)
+        touched = self._touched(every, directory)
+        return [
+            Unknown(owner=o[1], mechanism=m, rows=touched[o])
+            for o, mechanisms in every.items()
+            for m in mechanisms
+            if len(touched[o]) >= m.least
+        ]
 
-        An owner without a value of its own takes its predecessor's, so that a predecessor also moves its rows.
-        """
-        every = owners(self.stage, self.rows, setup)
-        own = self._touched(every)
-        kept = {o: [m for m in mechanisms if len(own[o]) >= m.least] for o, mechanisms in every.items()}
-        kept = {o: mechanisms for o, mechanisms in kept.items() if mechanisms}
-        rows = own if kept == every else self._touched(kept)
-        return [Unknown(owner=o[1], mechanism=m, rows=rows[o]) for o, mechanisms in kept.items() for m in mechanisms]
-
-    def _touched(self, every: Owners) -> dict[tuple[str, str], NDArray[np.intp]]:
+    def _touched(self, every: Owners, directory: Directory) -> dict[Owner, NDArray[np.intp]]:
         """Rows that an owner's constants move while all others stand at their estimates."""
         starts = {m.name(o[1]): m.start for o, mechanisms in every.items() for m in mechanisms}
-        moved = [
-            {m.name(o[1]): m.start * (0.97 if m.start * 1.03 > m.bounds[1] else 1.03) or 0.03 for m in mechanisms}
-            for o, mechanisms in every.items()
-        ]
-        rows = range(len(self.rows))
-        before, *after = self.predictor.predict_each([(starts, rows), *(({**starts, **m}, rows) for m in moved)])
+        moved = [{m.name(o[1]): _moved(m) for m in mechanisms} for o, mechanisms in every.items()]
+        at = [directory.candidates(o) for o in every]
+        jobs = [({**starts, **m}, rows) for m, rows in zip(moved, at, strict=True)]
+        before, *after = self.predictor.predict_each([(starts, range(len(self.rows))), *jobs])
         base = self._log(before)
-        changed = [np.abs(self._log(predictions) - base) > 1e-9 for predictions in after]
-        return {o: np.flatnonzero(c) for o, c in zip(every, changed, strict=True)}
+        changed = [np.abs(self._log(p, rows) - base[rows]) > 1e-9 for p, rows in zip(after, at, strict=True)]
+        return {o: np.asarray(rows, dtype=np.intp)[c] for o, rows, c in zip(every, at, changed, strict=True)}
 
     def _problem(self) -> Problem:
         groups = [row.group for row in self.rows]
@@ -161,7 +157,7 @@ class Fit:
                 together.append(([c], rows))
         return [columns for columns, _ in together]
 
-    def solve(self, steps: int = 12) -> Solution:
+    def solve(self, steps: int = 8) -> Solution:
         """The optimum, from the estimates."""
         return robust.solve(self.problem, self.residuals, self.jacobian, steps=steps, report=self._say)
 
@@ -195,30 +191,11 @@ class Fit:
         )  # fmt: skip
 
 
-def owners(stage: fits.Stage, rows: Sequence[Row], setup: Setup) -> dict[tuple[str, str], list[fits.Mechanism]]:
-    """(scope, owner) → mechanisms, for every owner that the rows could rest on."""
-    chips, interconnects = _hardware(rows, setup)
-    known = {
-        "chip": chips, "interconnect": interconnects, "framework": setup.software.frameworks(),
-        "engine": setup.software.engines(),
-    }  # fmt: skip
-    found: dict[tuple[str, str], list[fits.Mechanism]] = {}
-    for mechanism in stage.mechanisms:
-        for owner in filter(mechanism.has, known[mechanism.scope]):
-            found.setdefault((mechanism.scope, owner), []).append(mechanism)
-    return found
-
-
-def _hardware(rows: Sequence[Row], setup: Setup) -> tuple[list[str], list[str]]:
-    chips: dict[str, None] = {}
-    interconnects: dict[str, None] = {}
-    for chip, system in dict.fromkeys((row.text("chip"), row.text("system")) for row in rows):
-        try:
-            chips[setup.catalogue.chip(chip or "").name] = None
-            interconnects |= dict.fromkeys(level.interconnect for level in setup.catalogue.system(system or "").levels)
-        except UserError:
-            continue
-    return list(chips), list(interconnects)
+def _moved(mechanism: fits.Mechanism) -> float:
+    """A value beside the start, inside the bounds."""
+    low, high = mechanism.bounds
+    up = mechanism.start + 0.03 * (mechanism.start or high)
+    return up if up <= high else max(low, 0.97 * mechanism.start)
 
 
 def stage_rows(stage: fits.Stage) -> list[Row]:

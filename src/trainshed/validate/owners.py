@@ -1,0 +1,68 @@
+"""Who a row's constants belong to: its chip, its interconnects, the family of its framework or engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from trainshed.core import UserError
+from trainshed.validate import fits
+from trainshed.validate.setup import Setup
+from trainshed.validate.table import Row
+
+Owner = tuple[str, str]
+"""(scope, name), e.g. ``("chip", "h100-sxm")``."""
+Owners = Mapping[Owner, Sequence[fits.Mechanism]]
+
+
+class Directory:
+    """Answers for the rows of one fit."""
+
+    def __init__(self, rows: Sequence[Row], setup: Setup) -> None:
+        self.rows, self.setup = rows, setup
+        self._known: dict[tuple[str, str], frozenset[str]] = {}
+        software = setup.software
+        self._families = {
+            **{("framework", name): software.framework(name).family for name in software.frameworks()},
+            **{("engine", name): software.engine(name).family for name in software.engines()},
+        }
+
+    def owners(self, stage: fits.Stage) -> Owners:
+        """Every owner that a stage's mechanisms could have, with those mechanisms."""
+        known = {
+            "chip": self._hardware("chip"), "interconnect": self._hardware("interconnect"),
+            "framework": self.setup.software.frameworks(), "engine": self.setup.software.engines(),
+        }  # fmt: skip
+        found: dict[Owner, list[fits.Mechanism]] = {}
+        for mechanism in stage.mechanisms:
+            for name in filter(mechanism.has, known[mechanism.scope]):
+                found.setdefault((mechanism.scope, name), []).append(mechanism)
+        return found
+
+    def candidates(self, owner: Owner) -> list[int]:
+        """Indices of the rows that could rest on an owner (of software: on any version of its family, or unnamed)."""
+        wanted = {self._families.get(owner, owner[1]), ""}
+        return [i for i, row in enumerate(self.rows) if wanted & self._names(owner[0], row)]
+
+    def _hardware(self, scope: str) -> list[str]:
+        return list(dict.fromkeys(name for row in self.rows for name in sorted(self._names(scope, row))))
+
+    def _names(self, scope: str, row: Row) -> frozenset[str]:
+        """Chip, interconnects or software family of a row; ``""`` stands for any."""
+        find, column = _FINDERS[scope]
+        word = row.text(column)
+        if word is None:
+            return frozenset({""}) if scope in {"framework", "engine"} else frozenset()
+        if (scope, word) not in self._known:
+            try:
+                self._known[scope, word] = frozenset(find(self.setup, word))
+            except UserError:
+                self._known[scope, word] = frozenset()
+        return self._known[scope, word]
+
+
+_FINDERS: Mapping[str, tuple[Callable[[Setup, str], Sequence[str]], str]] = {
+    "chip": (lambda setup, word: [setup.catalogue.chip(word).name], "chip"),
+    "interconnect": (lambda setup, word: [v.interconnect for v in setup.catalogue.system(word).levels], "system"),
+    "framework": (lambda setup, word: [setup.software.framework(word).family], "framework"),
+    "engine": (lambda setup, word: [setup.software.engine(word).family], "framework"),
+}
