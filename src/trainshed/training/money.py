@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from trainshed import economy
 from trainshed.core import Constant, Cost, formula
 from trainshed.hardware.schema import System
 from trainshed.training.step import TrainingStep
 
 
+def chip_energy(step: TrainingStep, system: System) -> Cost | None:
+    """Joules of all chips over one step; None where no power is known."""
+    ranks = np.asarray(step.plan.ranks, dtype=np.float64)
+    return economy.energy(system.chip, step.activity, step.time, ranks=ranks, chips=step.chips)
+
+
 def energy_per_token(step: TrainingStep, system: System) -> Cost | None:
     """Joules per token of chips, hosts and switches; None where no power is known."""
-    return None
+    chips, beside = chip_energy(step, system), economy.overhead(system, step.chips, step.time)
+    if chips is None or beside is None:
+        return None
+    return formula("energy per token", "J", "(chips + beside) / tokens", chips=chips, beside=beside, tokens=step.tokens)
 
 
 def power(step: TrainingStep, system: System) -> Cost | None:

@@ -7,7 +7,6 @@ import numpy as np
 from trainshed.core import Cost, Number, formula, total
 from trainshed.ops.base import DeviceOps
 from trainshed.parallel import RankWork, Span, held, spans
-from trainshed.parallel.work import BlockWork
 from trainshed.training.blocks import BlockTimer
 from trainshed.training.job import MOMENTS, TrainingJob
 from trainshed.training.kernels import exposed
@@ -43,21 +42,27 @@ def data_parallel(work: RankWork, timer: BlockTimer, *, behind_backward: Number,
 
 
 def stage_sends(work: RankWork, timer: BlockTimer, *, micro_batches: Number, behind: Number) -> list[Cost]:
-    """Activations to the next stage and gradients back, once per micro-batch and virtual stage."""
+    """Activations to the next stage and gradients back, once per micro-batch and virtual stage.
+
+    Each rank of a TP group sends its part; without sequence parallelism the receivers gather the parts again
+    (arXiv:2104.04473, section 4.1; DeepSpeed's pipe_partitioned).
+    """
     plan = work.plan
     if not np.any(np.asarray(plan.pp) > 1):
         return []
-    size = _boundary(work.kind("layer")[0])
-    span = spans(plan)["pp"]
-    pair = Span(ranks=np.where(span.ranks > 1, 2.0, 1.0), stride=span.stride)
-    once = timer.links.cost("permute", size, pair, timer.dtypes.activations).time.named("send to the next stage")
+    groups = spans(plan)
+    split = np.asarray(plan.sp) > 0
+    tensor = work.kind("layer")[0].inputs  # with sequence parallelism already the rank's part
+    part = tensor / np.where(split, 1.0, groups["tp"].ranks)
+    pair = Span(ranks=np.where(groups["pp"].ranks > 1, 2.0, 1.0), stride=groups["pp"].stride)
+    again = Span(ranks=np.where(split | (pair.ranks == 1), 1.0, groups["tp"].ranks), stride=groups["tp"].stride)
+    dtype = timer.dtypes.activations
+    once = [timer.links.cost("permute", part, pair, dtype).time.named("send to the next stage")]
+    if np.any(np.asarray(again.ranks) > 1):
+        once.append(timer.links.cost("all_gather", tensor, again, dtype).time.named("gather what was received"))
     times = 2.0 * np.asarray(plan.vpp, dtype=np.float64) * micro_batches
-    sends = formula("sends between stages", "s", "times * each", times=times, each=once)
+    sends = formula("sends between stages", "s", "times * each", times=times, each=total("send", once))
     return [exposed("sends between stages, exposed", sends, timer.framework.fit("overlap_pp"), behind)]
-
-
-def _boundary(block: BlockWork) -> Number:
-    return block.inputs
 
 
 def optimizer_step(work: RankWork, timer: BlockTimer, ops: DeviceOps, job: TrainingJob) -> Cost:
