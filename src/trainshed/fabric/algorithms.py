@@ -17,7 +17,7 @@ import numpy as np
 from trainshed.core import Cost, Number, cheapest, formula, total
 from trainshed.fabric.group import Share
 from trainshed.fabric.terms import latency, pipelined, transfer
-from trainshed.fabric.topology import distance, one_dimension, usable
+from trainshed.fabric.topology import distance, usable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -158,12 +158,18 @@ def _direct_links(shares: Sequence[Share]) -> list[Number]:
 
 
 def rhd(call: Call) -> Way:
-    """Recursive halving and doubling: log2 steps with one partner each, one dimension of a torus at a time."""
+    """Recursive halving and doubling: log2 steps with one partner each, half of the buffer first, then a quarter, ….
+
+    On a torus parts of the buffer take the axes in turn; AWS calls the over-subscription of links partial, so half of
+    what messages to everyone would suffer is taken.
+    """
     shares = call.shares
     steps = [call.rounds * np.ceil(np.log2(np.maximum(np.asarray(s.fan), 1.0))) for s in shares]
-    carried = [call.rounds * call.size / s.inner * (1.0 - 1.0 / s.fan) for s in shares]
-    links = [np.minimum(one_dimension(s), usable(s)) if s.level.topology != "mesh" else usable(s) for s in shares]
-    moved = transfer(shares, carried, links, call.concurrent)
+    routed = [0.5 * (1.0 + distance(s)) for s in shares]
+    carried = [
+        call.rounds * call.size / s.inner * (1.0 - 1.0 / s.fan) * r for s, r in zip(shares, routed, strict=True)
+    ]
+    moved = transfer(shares, carried, call.links, call.concurrent)
     return Way(time=total("rhd", [latency(shares, steps), moved]), carried=carried)
 
 

@@ -46,15 +46,14 @@ def direct(call: Call) -> Way:
 
 
 def two_level(call: Call) -> Way:
-    """Level by level: first to the member with the same place in each inner domain, then inside (AWS hierarchical)."""
-    shares = call.shares
+    """Level by level: first among members of one domain, then among those with the same place in each (AWS)."""
     stages = []
     carried: list[Number] = []
-    for share in shares:
-        part = _spreading_alone(share, call.size)
-        moved = transfer([share], [part], _direct_links([share]), call.concurrent)
-        stages.append(total(f"all_to_all over {share.level.name}", [latency([share], [share.active]), moved]))
-        carried.append(part)
+    for share in call.shares:
+        alone = replace(share, inner=np.ones_like(np.asarray(share.fan)), members=share.fan, ranks=share.fan)
+        stage = direct(replace(call, shares=(alone,)))
+        stages.append(stage.time.named(f"all_to_all over {share.level.name}"))
+        carried += stage.carried
     return Way(time=total("hierarchical", stages), carried=carried)
 
 
@@ -74,11 +73,6 @@ def once_per_domain(call: Call) -> Way:
     moved = transfer(shares, carried, _direct_links(shares), call.concurrent)
     steps = latency(shares, [s.active for s in shares])
     return Way(time=total("hierarchical", [steps, _peers(call), moved]), carried=carried)
-
-
-def _spreading_alone(share: Share, size: Number) -> Number:
-    alone = replace(share, inner=np.ones_like(np.asarray(share.fan)), members=share.fan, ranks=share.fan)
-    return _spreading(Call(kind="all_to_all", size=size, shares=(alone,)))[0]
 
 
 def _peers(call: Call) -> Cost:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from trainshed.core import Constant, Cost, Number, formula
 from trainshed.fabric.group import Share
 from trainshed.fabric.topology import extra_layers
@@ -81,7 +79,3 @@ def pipelined(what: str, steps: Cost, moved: Cost) -> Cost:
     """
     return formula(what, "s", "steps + moved + 2.0 * sqrt(steps * moved)", steps=steps, moved=moved)
 
-
-def ones(shares: Sequence[Share]) -> list[Number]:
-    """All links of every level."""
-    return [np.ones_like(np.asarray(s.fan)) for s in shares]

@@ -66,12 +66,6 @@ def one_link(share: Share) -> Number:
     return 1.0 / max(math.prod(dims) - 1.0, 1.0) if topology == "mesh" else 1.0
 
 
-def one_dimension(share: Share) -> Number:
-    """The fraction of a chip's links along one dimension of a torus: what recursive doubling drives in one step."""
-    dims = [d for d in share.level.dims if d > 1] if share.level.topology == "torus" else []
-    return 1.0 / max(len(dims), 1)
-
-
 def distance(share: Share) -> Number:
     """Mean links that a message between two random members passes on this level (1 behind a switch)."""
     fan = np.asarray(share.fan, dtype=np.float64)

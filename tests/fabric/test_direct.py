@@ -1,0 +1,100 @@
+"""Point-to-point traffic: permute, all_to_all, experts, and the channels of a library."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainshed.fabric import Group, collective
+from trainshed.fabric.direct import CHANNELS
+from trainshed.hardware.schema import Level
+
+from .conftest import HOP, LAUNCH, REACH, WIRE, level
+
+S = 64e6
+NCCL = {
+    "channel": 22e9, "channel_low_latency": 5e9, "channels": 32, "channels_per_peer": 32, "part_least": 65536,
+    "part_most": 2**24, "low_latency_most": 16384, "chunk": 2**19,
+}  # fmt: skip
+
+
+def take(levels: tuple[Level, ...], kind: str, n: float, size: float = S, **more: float | str) -> float:
+    found = collective(kind, size=size, group=Group(ranks=n), levels=levels, **more)  # type: ignore[arg-type]
+    return float(found.time.value)
+
+
+def test_all_to_all_behind_a_switch(switch: tuple[Level, ...]) -> None:
+    expected = LAUNCH + HOP + WIRE + 7 / 8 * S / (100e9 * REACH)
+    assert take(switch, "all_to_all", 8, algorithm="direct") == pytest.approx(expected)
+
+
+def test_all_to_all_on_a_torus_pays_every_link_on_the_way(torus: tuple[Level, ...]) -> None:
+    found = collective("all_to_all", size=S, group=Group(ranks=16), levels=torus, algorithm="direct")
+    assert float(np.asarray(found.bytes_on_links["server"])) == pytest.approx(S * 15 / 16 * 32 / 15)
+    assert float(found.time.value) == pytest.approx(LAUNCH + HOP + WIRE + 2 * S / (400e9 * REACH))
+
+
+def test_all_to_all_leaves_the_node_through_its_own_adapter(two_levels: tuple[Level, ...]) -> None:
+    expected = LAUNCH + HOP + WIRE + 24 / 32 * S / (50e9 * REACH)
+    assert take(two_levels, "all_to_all", 32, algorithm="direct") == pytest.approx(expected)
+
+
+def test_permute_is_decided_by_those_who_cross_the_outermost_level(two_levels: tuple[Level, ...]) -> None:
+    assert take(two_levels, "permute", 16) == pytest.approx(LAUNCH + HOP + WIRE + S / (50e9 * REACH))
+    assert take(two_levels, "permute", 4) == pytest.approx(LAUNCH + HOP + WIRE + S / (400e9 * REACH))
+
+
+def test_permute_on_a_torus_has_one_link(torus: tuple[Level, ...]) -> None:
+    assert take(torus, "permute", 4) == pytest.approx(LAUNCH + HOP + WIRE + S / (100e9 * REACH))
+
+
+def test_the_staircase_of_channels() -> None:
+    """One channel up to 16 MiB, then twice as many each time the part would grow beyond: the time stays the same."""
+    lv = (level("rack", 72, 900e9, **NCCL),)
+    start = LAUNCH + HOP + WIRE
+    for mib, copying in ((1, 1), (8, 8), (16, 16), (32, 16), (256, 16), (512, 16)):
+        expected = max(copying * 2**20 / 22e9, mib * 2**20 / (900e9 * REACH))
+        assert take(lv, "permute", 64, mib * 2**20) == pytest.approx(start + expected), mib
+    # words of the LL protocol up to 16 KiB per channel of a peer
+    assert take(lv, "permute", 64, 2**19) == pytest.approx(start + 2**19 / 5e9)
+
+
+def test_channels_shared_by_many_peers_take_turns() -> None:
+    lv = (level("rack", 72, 1e15, **NCCL),)
+    message = 2**24
+    fill = 2**19 / 22e9
+    for n, turns in ((32, 1), (64, 2), (72, 3)):
+        expected = LAUNCH + HOP + WIRE + turns * message / 22e9 + fill
+        assert take(lv, "all_to_all", n, message * n, algorithm="direct") == pytest.approx(expected), n
+
+
+def test_without_a_library_only_links_count(switch: tuple[Level, ...]) -> None:
+    assert not set(CHANNELS) & set(switch[0].fitted)
+    assert take(switch, "permute", 4) == pytest.approx(LAUNCH + HOP + WIRE + S / (100e9 * REACH))
+
+
+def test_pairs_cost_set_up() -> None:
+    with_pairs, without = (level("rack", 72, 1e11, pair=1e-8),), (level("rack", 72, 1e11),)
+    assert take(with_pairs, "all_to_all", 64) - take(without, "all_to_all", 64) == pytest.approx(64 * 64 * 1e-8)
+
+
+def test_dispatch_sends_each_copy_or_once_per_node(two_levels: tuple[Level, ...]) -> None:
+    """8 experts of 32 ranks in 4 nodes: 4 (1 − (3/4)^8) nodes hit, three quarters of them remote."""
+    each = collective(
+        "moe_dispatch", size=S, group=Group(ranks=32), levels=two_levels, copies=8.0, algorithm="hierarchical"
+    )
+    hit = 4 * (1 - 0.75**8)
+    assert float(np.asarray(each.bytes_on_links["network"])) == pytest.approx(S / 8 * hit * 3 / 4)
+    direct = collective("moe_dispatch", size=S, group=Group(ranks=32), levels=two_levels, algorithm="direct")
+    assert float(np.asarray(direct.bytes_on_links["network"])) == pytest.approx(S * 24 / 32)
+    assert each.time.value < direct.time.value
+
+
+def test_the_hit_nodes_match_a_draw(two_levels: tuple[Level, ...]) -> None:
+    rng = np.random.default_rng(7)
+    nodes = rng.integers(0, 4, size=(20_000, 8))
+    hit = np.mean([len(set(row)) for row in nodes])
+    found = collective(
+        "moe_dispatch", size=8.0, group=Group(ranks=32), levels=two_levels, copies=8.0, algorithm="hierarchical"
+    )
+    assert float(np.asarray(found.bytes_on_links["network"])) == pytest.approx(hit * 3 / 4, rel=0.01)
