@@ -166,7 +166,7 @@ class _Coster:
 
     def _routing(self, op: Experts, tokens: Number, n: Number, what: str = "") -> list[OpCost]:
         """What training frameworks do around the grouped products in passes of their own: sort the routed copies by
-        expert, the activation between the products, put the copies back in order."""
+        expert, add biases, the activation between the products, put the copies back in order."""
 
         def one(name: str, elements: Number, reads: float, writes: float) -> OpCost:
             return self.ops.elementwise(
@@ -175,10 +175,11 @@ class _Coster:
             )  # fmt: skip
 
         ups = 2.0 if op.gated else 1.0
+        biases = [one("biases", tokens * (ups * n + op.k), 1.0, 0.0 if what else 1.0)] if op.bias else []
         reads, writes = (ups + 1.0, ups) if what else (ups, 1.0)
         return [
             one("permute", tokens * op.k, 1.0, 1.0), one("activation", tokens * n, reads, writes),
-            one("unpermute", tokens * op.k, 1.0, 1.0),
+            one("unpermute", tokens * op.k, 1.0, 1.0), *biases,
         ]  # fmt: skip
 
     @_cost.register

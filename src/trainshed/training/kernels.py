@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainshed.core import Attention, Cost, Elementwise, Lookup, Number, Op, formula, longest, scaled, total
+from trainshed.core import Attention, Cost, Elementwise, Experts, Lookup, Number, Op, formula, longest, scaled, total
 from trainshed.core.constant import Constant
 from trainshed.hardware.schema import Chip
 from trainshed.ops.base import OpCost
@@ -25,9 +25,14 @@ class Kernels:
         """Time of a kernel as the framework runs it."""
         if isinstance(op, Attention):
             return self._attention(kernel)
-        pass_like = isinstance(op, Elementwise | Lookup)
-        share = self.framework.fit("elementwise_share" if pass_like else "gemm_share")
+        share = self.framework.fit(self._share(op))
         return formula(kernel.time.what, "s", "kernel / share", kernel=kernel.time, share=share)
+
+    @staticmethod
+    def _share(op: Op) -> str:
+        if isinstance(op, Elementwise | Lookup):
+            return "elementwise_share"
+        return "expert_share" if isinstance(op, Experts) else "gemm_share"
 
     def _attention(self, kernel: OpCost) -> Cost:
         share = self.framework.fit("attention_share")
