@@ -13,7 +13,7 @@ from trainshed.models import Model
 from trainshed.parallel import check
 from trainshed.software.schema import Framework
 from trainshed.training.job import TrainingJob
-from trainshed.training.money import dollars_per_token, energy_per_token, power
+from trainshed.training.money import dollars_per_token, energy_per_token, power, power_parts
 from trainshed.training.step import TrainingStep, rank_of, step
 
 _PLACEMENT = "tp innermost, then cp, then dp (ep inside), pp outermost: Megatron-LM's default order"
@@ -71,12 +71,20 @@ def figures(priced: TrainingStep, system: System, price: Constant | None) -> dic
         "mfu": _f(priced.mfu), "memory_per_chip_bytes": sum(memory.values()),
         "memory_fits": bool(np.all(priced.fits)), "memory_breakdown_bytes": memory,
         "time_breakdown_s": {name: _f(cost.value) for name, cost in priced.terms.items()},
-        "power_w": None if watts is None else _f(watts.value),
+        "power_w": None if watts is None else _f(watts.value), "power_breakdown_w": _power(priced, system),
         "energy_per_token_j": None if joules is None else _f(joules.value),
         "usd_per_million_tokens": None if dollars is None else _f(dollars.value) * 1e6,
         "chips": round(chips), "ultraservers": chips / system.ultraserver_chips, "plan": str(priced.plan),
         "global_batch": _f(priced.batch), "memory_capacity_per_chip_bytes": _f(priced.capacity) * per_chip,
     }  # fmt: skip
+
+
+def _power(priced: TrainingStep, system: System) -> dict[str, float | None]:
+    """Watts of the chips, of what stands beside them, and of both at the building's meter."""
+    found = power_parts(priced, system)
+    return {
+        name: None if joules is None else _f(joules.value) / _f(priced.time.value) for name, joules in found.items()
+    }
 
 
 def assumptions(

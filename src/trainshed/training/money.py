@@ -32,6 +32,15 @@ def power(step: TrainingStep, system: System) -> Cost | None:
     return formula("power", "W", "joules * tokens / seconds", joules=joules, tokens=step.tokens, seconds=step.time)
 
 
+def power_parts(step: TrainingStep, system: System) -> dict[str, Cost | None]:
+    """Joules of one step: chips alone, hosts and switches, all of it at the building's meter (PUE counted)."""
+    chips = chip_energy(step, system)
+    return {
+        "chips": chips, "hosts_and_switches": economy.overhead(system, step.chips, step.time),
+        "facility": economy.facility(system, chips, step.chips, step.time),
+    }  # fmt: skip
+
+
 def dollars_per_token(step: TrainingStep, price: Constant | None) -> Cost | None:
     """Dollars per token at a price per chip-hour; None without one."""
     if price is None:
