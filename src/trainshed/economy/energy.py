@@ -40,12 +40,20 @@ def dynamic(chip: Chip, activity: Activity) -> Cost:
         parts.append(formula(f"{what} elements", "J", "elements * each", elements=count, each=chip.energy[what]))
     parts += [
         formula(f"{level} traffic", "J", "size * each", size=size, each=chip.energy[level])
-        for level, size in activity.memory.items()
+        for level, size in _memory(chip, activity).items()
     ]
     for level, size in activity.links.items():
         each = chip.energy["hbm" if level == ON_CHIP else "link"]
         parts.append(formula(f"{level} links", "J", "size * each", size=size, each=each))
     return formula("activity", "J", "actions * scale", actions=total("actions", parts, "J"), scale=_scale(chip))
+
+
+def _memory(chip: Chip, activity: Activity) -> dict[str, Number]:
+    """Bytes by memory level; on chips with an L2 what comes from HBM crosses it, counted there or not."""
+    memory = dict(activity.memory)
+    if "l2" in chip.energy and "hbm" in memory:
+        memory.setdefault("l2", memory["hbm"])
+    return memory
 
 
 def _scale(chip: Chip) -> Constant:

@@ -50,6 +50,8 @@ class NeuronCore:
     dma_engines: Constant
     dma_bandwidth: Constant
     """B/s of all DMA engines of one core."""
+    semaphore: Constant
+    """Seconds from a semaphore set by one engine to the start of what waits for it on another, a DMA included."""
     dma_fixed: Constant
     """Seconds of one small DMA, trigger to done."""
     dma_per_descriptor: Constant
