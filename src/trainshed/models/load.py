@@ -42,7 +42,7 @@ def load(name_or_path: str | Path) -> Model:
     if path.suffix == ".json":
         name = path.parent.name if path.name == "config.json" else path.stem
         return from_config(_read(path), name=name or "model", where=str(path))
-    key = text.lower()
+    key = text.lower().rsplit("/", 1)[-1]  # "meta-llama/Llama-3.1-8B" is llama-3.1-8b
     if not (CONFIGS / f"{key}.json").is_file():
         raise unknown_name("model", text, builtin(), where="model")
     return _builtin(key)
