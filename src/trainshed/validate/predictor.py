@@ -13,8 +13,8 @@ from trainshed.validate.tables import model_of
 #: Rows of one task: small enough for two workers to end together.
 CHUNK = 200
 
-#: Done rows, all rows, the table at work.
-Progress = Callable[[int, int, str], None]
+#: Done rows, all rows.
+Progress = Callable[[int, int], None]
 
 _rows: Sequence[Row] = ()
 _setup = Setup()
@@ -77,7 +77,7 @@ class Predictor:
             answers[n] += predictions
             done += len(chunk)
             if progress is not None:
-                progress(done, every, self.rows[chunk[0]].table)
+                progress(done, every)
         return answers
 
     def _map(self, work: Sequence[tuple[dict[str, Number], tuple[int, ...]]]) -> Iterable[list[Prediction]]:
