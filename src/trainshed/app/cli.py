@@ -26,6 +26,9 @@ app = typer.Typer(
     help="A software twin of the AWS Trainium3 UltraServer: what AI workloads take in time, memory, energy and money.",
 )  # fmt: skip
 
+#: Columns of tables that are not printed on a terminal.
+WIDTH = 132
+
 On = Annotated[str, typer.Option("--on", help="A system of the catalogue, e.g. trn3-gen2, trn2-ultra, p6e-gb200.")]
 Chips = Annotated[int | None, typer.Option("--chips", help="Chips to use; default one UltraServer, rack or board.")]
 Ultra = Annotated[int | None, typer.Option("--ultraservers", help="Instead of --chips: whole UltraServers.")]
@@ -88,11 +91,17 @@ def _fail(sentence: str, error: dict[str, Any], arguments: list[str], code: int)
     sys.exit(code)
 
 
+def _console() -> Console:
+    """The terminal, or a fixed width where the output goes to a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
+
+
 def _emit(result: Result, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result.to_json(__version__), indent=1))
     else:
-        show(result, Console())
+        show(result, _console())
 
 
 hardware_app = typer.Typer(no_args_is_help=True, help="Chips and systems, every number with its source.")
@@ -384,4 +393,4 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the report and the trace.")] = Path("build/demo"),
 ) -> None:
     """Llama-3.1-405B training and GPT-OSS-120B serving on Trainium3, against Trainium2 and Nvidia."""
-    run_demo(out, Console())
+    run_demo(out, _console())

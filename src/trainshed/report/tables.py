@@ -61,7 +61,14 @@ def cell(key: str, value: Any) -> str:
 
 def rows_of(result: Json, skip: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Key and value lines of a flat result."""
-    return [(key.replace("_", " "), cell(key, value)) for key, value in result.items() if key not in skip]
+    return [(_heading(key), cell(key, value)) for key, value in result.items() if key not in skip]
+
+
+def _heading(key: str) -> str:
+    """A key without its unit, which the value shows."""
+    ending = max((e for e in ("_s", "_bytes", "_w", "_j", "_usd") if key.endswith(e)), key=len, default="")
+    bare = key.removesuffix(ending) if not key.endswith("_per_s") else key
+    return bare.replace("_", " ")
 
 
 def _keyed(title: str) -> Callable[[Result], list[Grid]]:

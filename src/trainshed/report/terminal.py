@@ -12,6 +12,7 @@ from rich.tree import Tree
 from trainshed import units
 from trainshed.core import Result
 from trainshed.report.page import Grid
+from trainshed.report.perfetto import REPEATED
 from trainshed.report.tables import evidence_line, grids, percent, plainly
 
 
@@ -47,25 +48,30 @@ def table(grid: Grid) -> Table:
     return out
 
 
-def tree(node: Mapping[str, Any], root: float | None = None, floor: float = 0.01) -> Tree:
-    """An explanation as a tree; parts under ``floor`` of the root are folded away."""
+def tree(node: Mapping[str, Any], root: float | None = None, floor: float = 0.01, times: float = 1.0) -> Tree:
+    """An explanation as a tree; parts under ``floor`` of the root are folded away.
+
+    ``times``: how often the node stands in the root (a layer, a micro-batch); shares are of the root.
+    """
     root = abs(node["value"]) if root is None else root
-    out = Tree(_line(node, root))
+    out = Tree(_line(node, root, times))
     for c in node["constants"]:
         out.add(f"[cyan]{c['what']}[/] = {units.format(c['value'], c['unit'])}  [dim]{c['status']}: {c['source']}[/]")
+    inside = times * (node.get("inputs", {}).get("times", 1.0) if node.get("expression") == REPEATED else 1.0)
     same = [c for c in node["children"] if c["unit"] == node["unit"]]
-    small = [c for c in same if root and abs(c["value"]) < floor * root]
+    small = [c for c in same if root and abs(c["value"]) * inside < floor * root]
     for child in node["children"]:
         if child not in small:
-            out.add(tree(child, root if child["unit"] == node["unit"] else abs(child["value"]), floor))
+            whole = root if child["unit"] == node["unit"] else abs(child["value"])
+            out.add(tree(child, whole, floor, inside if child["unit"] == node["unit"] else 1.0))
     if small:
         rest = sum(c["value"] for c in small)
         out.add(f"[dim]{len(small)} smaller parts, together {units.format(rest, node['unit'])}[/]")
     return out
 
 
-def _line(node: Mapping[str, Any], root: float) -> str:
-    share = f" [dim]{100 * node['value'] / root:.1f} %[/]" if root else ""
+def _line(node: Mapping[str, Any], root: float, times: float) -> str:
+    share = f" [dim]{100 * node['value'] * times / root:.1f} %[/]" if root else ""
     name = node.get("label", node["what"])
     how = f"= {node['expression']}" if node["how"] == "formula" else f"({node['how']})"
     return f"[bold]{name}[/] {units.format(node['value'], node['unit'])}{share} [dim]{how}[/]"
