@@ -37,6 +37,7 @@ def neuroncore(**changes: Any) -> NeuronCore:
         "psum_banks": number("neuron.psum_banks", 8, "count"), "partitions": number("neuron.partitions", 128, "row"),
         "dma_engines": number("neuron.dma_engines", 16, "count"),
         "dma_bandwidth": number("neuron.dma_bandwidth", 435.2e9, "B/s"),
+        "semaphore": number("neuron.semaphore", 1.3e-6, "s"),
         "dma_fixed": number("neuron.dma_fixed", 2.4e-6, "s"),
         "dma_per_descriptor": number("neuron.dma_per_descriptor", 89e-9, "s"),
         "quantize_elements_per_cycle": None, "vector_exp_speedup": None,

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainshed.core import Cost
+from trainshed.core import Constant, Cost
 from trainshed.hardware.schema import Chip
 from trainshed.ops import DeviceOps, OpCost, Rank, Tiles, device
+from trainshed.ops.neuron import NeuronOps
 
 PEAK = 2 * 128 * 128 * 2.4e9
 
@@ -20,6 +21,12 @@ PEAK = 2 * 128 * 128 * 2.4e9
 @pytest.fixture(scope="module")
 def ops(v3: Chip) -> DeviceOps:
     return device(Rank(chip=v3))
+
+
+@pytest.fixture(scope="module")
+def bench(v3: Chip) -> NeuronOps:
+    """Kernels by themselves rather than in a graph."""
+    return NeuronOps(Rank(chip=v3), alone=True)
 
 
 @pytest.fixture(scope="module")
@@ -87,16 +94,33 @@ def test_mx_products_reach_four_times_bf16(ops4: DeviceOps) -> None:
     ],
 )
 def test_blocked_kernels_take_what_was_measured(
-    ops: DeviceOps, m: int, k: int, n: int, tiles: Tiles, measured: float
+    bench: NeuronOps, m: int, k: int, n: int, tiles: Tiles, measured: float
 ) -> None:
-    assert seconds(matmul(ops, m, k, n, tiles=tiles)) == pytest.approx(measured, rel=0.08)
+    assert seconds(matmul(bench, m, k, n, tiles=tiles)) == pytest.approx(measured, rel=0.08)
 
 
-def test_small_blocks_of_k_make_vector_the_slowest_engine(ops: DeviceOps) -> None:
-    cost = matmul(ops, 256, 4096, 6144, tiles=Tiles(m=256, n=3072, k=128))
+def test_small_blocks_of_k_make_vector_the_slowest_engine(bench: NeuronOps) -> None:
+    cost = matmul(bench, 256, 4096, 6144, tiles=Tiles(m=256, n=3072, k=128))
     adds = 2 * 12 * 32
     assert engine(cost, "VectorE") == pytest.approx(adds * (512 / 0.96e9 + 104e-9))
     assert seconds(cost) > engine(cost, "VectorE") > engine(cost, "TensorE")
+
+
+def test_activations_that_fit_stay_on_chip_inside_a_graph(ops: DeviceOps, bench: NeuronOps) -> None:
+    small, large = (256 * 4096, 65536 * 4096)
+    assert matmul(ops, 256, 4096, 4096).activity.memory["hbm"] == 4096 * 4096 * 2
+    assert matmul(bench, 256, 4096, 4096).activity.memory["hbm"] == (4096 * 4096 + 2 * small) * 2
+    assert matmul(ops, 65536, 4096, 4096).activity.memory["hbm"] >= (4096 * 4096 + 2 * large) * 2
+    assert matmul(bench, 256, 4096, 4096).activity.written == small * 2
+
+
+def test_a_compilers_share_slows_tensor_alone(v3: Chip, ops: DeviceOps) -> None:
+    share = Constant(name="engine/x.tensor_share", value=0.5, unit="1", status="given", source="this test")
+    slow = device(Rank(chip=v3, tensor_share=share))
+    before, after = (matmul(o, 4096, 4096, 4096) for o in (ops, slow))
+    assert engine(after, "TensorE") == pytest.approx(2 * engine(before, "TensorE"))
+    assert engine(after, "DMA") == engine(before, "DMA")
+    assert "engine/x.tensor_share" in after.time.used_constants()
 
 
 def test_decode_takes_the_weights_over_the_share_of_hbm(ops: DeviceOps) -> None:
@@ -106,8 +130,8 @@ def test_decode_takes_the_weights_over_the_share_of_hbm(ops: DeviceOps) -> None:
     assert seconds(resident) < seconds(cost) / 3
 
 
-def test_narrow_weights_are_dequantised_on_vector(ops: DeviceOps) -> None:
-    cost = matmul(ops, 1, 4096, 4096, weights="mxfp4")
+def test_narrow_weights_are_dequantised_on_vector(bench: NeuronOps) -> None:
+    cost = matmul(bench, 1, 4096, 4096, weights="mxfp4")
     assert engine(cost, "VectorE dequantise") > 0
     assert cost.activity.memory["hbm"] == pytest.approx(4096 * 4096 * (0.5 + 1 / 32) + 2 * 8192)
 

@@ -71,6 +71,11 @@ class Engines:
         per_partition = float(self.core.psum.value) / self.partitions
         return per_partition / float(self.core.psum_banks.value) / BYTES["fp32"]
 
+    def spilled(self, size: Number) -> Number:
+        """1 where ``size`` bytes of activations pass through HBM, 0 where a quarter of SBUF holds them."""
+        room = float(self.core.sbuf.value) * self.rank.cores / 4
+        return np.where(np.asarray(size) > room, 1.0, 0.0)
+
     def tensor(self, dtype: str, columns: Number, instructions: Number, *, what: str = "TensorE") -> Cost:
         """Streaming ``columns`` moving columns in ``instructions`` matmuls."""
         share = self.rank.tensor_share
@@ -158,8 +163,12 @@ class Engines:
             share=self.rank.share,
         )  # fmt: skip
 
+    def handover(self, present: Number = 1.0) -> Cost:
+        """Inside a compiled graph: the wait for the operator before; loads that need not wait are prefetched."""
+        return formula("handover", "s", "present * wait", present=present, wait=self.core.semaphore)
+
     def fill(self, first: Number, last: Number, present: Number = 1.0) -> Cost:
-        """Before the engines overlap and after: the first tile's load and the last tile's store, in bytes."""
+        """Of a kernel by itself: before the engines overlap the first tile's load, after them the last one's store."""
         return formula(
             "first tile in, last tile out", "s", "present * (2 * fixed + size / (bandwidth * cores))",
             present=present, fixed=self.core.dma_fixed, size=first + last, bandwidth=self.core.dma_bandwidth,

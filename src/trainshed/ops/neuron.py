@@ -1,8 +1,9 @@
 """Operators on NeuronCores: engines side by side, and what no overlap hides.
 
-An operator takes the longest of its engines' totals (TensorE, VectorE, ScalarE, DMA with the HBM behind it), and
-before and after them the first tile's load and the last tile's store. No roofline ratio, nothing fitted: what a
-compiler or framework loses against such a kernel is data in ``software``.
+An operator takes the longest of its engines' totals (TensorE, VectorE, ScalarE, DMA with the HBM behind it), and what
+precedes the overlap: inside a compiled graph the wait for the operator before, in a kernel by itself the first tile's
+load and the last tile's store. No roofline ratio, nothing fitted: what a compiler or framework loses against such a
+kernel is data in ``software``.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ class NeuronOps:
 
     rank: Rank
     engines: Engines
+    alone: bool
+    """Every operator is a program by itself (a kernel on the bench), not one of a compiled graph."""
 
-    def __init__(self, rank: Rank) -> None:
+    def __init__(self, rank: Rank, *, alone: bool = False) -> None:
         object.__setattr__(self, "rank", rank)
+        object.__setattr__(self, "alone", alone)
         object.__setattr__(self, "engines", Engines(rank=rank))
 
     def matmul(
@@ -53,6 +57,8 @@ class NeuronOps:
         sizes = (BYTES[activations], BYTES[weights], BYTES[activations])
         t = chosen(e, m, k, n, sizes) if tiles is None else given(e, tiles, m, k, n, sizes)
         loaded = t.weights if read_weights else 0.0
+        passed = self._passed(count * (m * k + m * n) * BYTES[activations])
+        read, written = count * passed * t.read, count * passed * t.written
         vector = [e.vector(count * m * n * t.evictions, width=e.bank)]
         converted: Number = 0.0
         if BYTES[weights] < BYTES[dtype]:  # weights stored narrower than products run: dequantised on the way
@@ -61,11 +67,11 @@ class NeuronOps:
         if BYTES[dtype] < BYTES[activations] and BYTES[dtype] < 2:
             converted = converted + count * m * k
             vector.append(e.quantise(count * m * k, e.product(dtype)))
-        size = count * (t.read + loaded + t.written)
+        size = read + count * loaded + written
         moved = e.dma(
-            ("x in", count * t.read, count * t.rows[0]),
+            ("x in", read, count * passed * t.rows[0]),
             ("w in", count * loaded, count * t.rows[1] * read_weights),
-            ("y out", count * t.written, count * t.rows[2]),
+            ("y out", written, count * passed * t.rows[2]),
         )  # fmt: skip
         parts = [self._products(m, k, n, count, dtype), total("VectorE", vector), moved]
         activity = Activity(
@@ -74,9 +80,13 @@ class NeuronOps:
                 "hbm": size, "psum": count * m * n * t.evictions * BYTES["fp32"] * 2,
                 "sbuf": size + self._sbuf_operands(m, k, n, count, dtype),
             },
-            written=count * t.written,
+            written=written,
         )  # fmt: skip
         return self._kernel(what, parts, activity, first=t.first, last=t.last)
+
+    def _passed(self, size: Number) -> Number:
+        """1 where activations of ``size`` bytes go through HBM: always for a kernel by itself."""
+        return 1.0 if self.alone else self.engines.spilled(size)
 
     def _products(self, m: Number, k: Number, n: Number, count: Number, dtype: str) -> Cost:
         """TensorE with x stationary (128 rows of it while w streams) or w stationary, whichever takes fewer cycles."""
@@ -104,12 +114,13 @@ class NeuronOps:
         last: Number = 0.0,
         serial: bool = True,
     ) -> OpCost:
-        """Engines side by side, after the first tile's load and before the last tile's store (none without work)."""
+        """Engines side by side, and what no overlap hides (nothing without work)."""
         busy = longest("engines", parts)
         present = np.where(np.asarray(busy.value) > 0, 1.0, 0.0)
         if not serial:
             return OpCost(time=busy.named(what), activity=activity, launches=0.0)
-        time = total(what, [busy, self.engines.fill(first, last, present)])
+        before = self.engines.fill(first, last, present) if self.alone else self.engines.handover(present)
+        time = total(what, [busy, before])
         return OpCost(time=time, activity=activity, launches=present)
 
     def experts(
@@ -186,7 +197,7 @@ class NeuronOps:
         activity = Activity(
             macs={e.product(dtype): macs + elements * e.partitions}, vector=2 * elements, scalar=elements,
             memory={"hbm": size, "sbuf": size + 2 * elements * BYTES[dtype], "psum": 4 * elements * BYTES["fp32"]},
-            written=sequences * queries * heads * v_dim * BYTES[dtype],
+            written=transfers[1][1] * v_dim / (qk_dim + v_dim),
         ).scaled(times)  # fmt: skip
         tile = e.partitions * v_dim * BYTES[dtype]
         return self._kernel(what, parts, activity, first=tile, last=tile)
@@ -204,15 +215,24 @@ class NeuronOps:
     ) -> list[tuple[str, Number, Number]]:
         """DMA transfers of the cache, and of queries and outputs.
 
-        A partition takes a run of consecutive keys of one head, so that rows are as long as the context allows.
+        Of a cache a partition takes a run of consecutive keys of one head, so that rows are as long as the context
+        allows; keys that were just made (a prompt attending itself) come in rows of a token, or are still on chip.
         """  # fmt: skip
         qk_dim, v_dim, latent = dims
         mla = np.asarray(latent) > 0
+        part = self.engines.partitions
+        fresh = np.asarray(queries) >= keys
         cached = sequences * keys * np.where(mla, latent, kv_heads * (qk_dim + v_dim)) * BYTES[kv]
-        runs = sequences * np.minimum(keys, self.engines.partitions) * np.where(mla, 1.0, 2.0 * kv_heads)
+        runs = np.where(mla, 1.0, 2.0 * kv_heads) * np.minimum(keys, part)
+        rows = sequences * np.where(fresh, np.minimum(2.0 * keys, runs), runs)
         tokens = sequences * queries
         own = tokens * heads * (qk_dim + v_dim) * BYTES[dtype]
-        return [("keys and values", cached, runs), ("queries and outputs", own, 2.0 * tokens)]
+        passed = self._passed(own + np.where(fresh, cached, 0.0))
+        read = np.where(fresh, passed, 1.0)
+        return [
+            ("keys and values", read * cached, read * rows),
+            ("queries and outputs", passed * own, passed * 2.0 * tokens),
+        ]  # fmt: skip
 
     def elementwise(
         self,
@@ -232,7 +252,9 @@ class NeuronOps:
         ``row``: columns that one partition holds, one DMA descriptor moves and one instruction takes (2,048 if none).
         """
         e = self.engines
-        size = 0.0 if fused else elements * (reads + writes) * BYTES[dtype]
+        tensors = elements * (reads + writes) * BYTES[dtype]
+        passed = 0.0 if fused else self._passed(tensors)
+        size = passed * tensors
         columns = 4 * e.bank if row is None else row
         parts = [
             e.vector(elements * vector, width=columns, lanes="wide"),
@@ -241,8 +263,8 @@ class NeuronOps:
         ]
         activity = Activity(
             vector=elements * vector, scalar=elements * transcendental,
-            memory={"hbm": size, "sbuf": size + elements * (reads + writes) * BYTES[dtype]},
-            written=0.0 if fused else elements * writes * BYTES[dtype],
+            memory={"hbm": size, "sbuf": size + tensors},
+            written=passed * elements * writes * BYTES[dtype],
         )  # fmt: skip
         tile = np.minimum(elements, e.partitions * columns) * BYTES[dtype]
         return self._kernel(what, parts, activity, first=tile * (reads > 0), last=tile * (writes > 0), serial=not fused)
@@ -283,7 +305,8 @@ class NeuronOps:
         scalar = masks + tokens * conv_channels
         streams = tokens * (2 * heads * value_dim + 2 * groups * key_dim + 2 * conv_channels) * BYTES[dtype]
         kept = 2 * sequences * heads * key_dim * value_dim * BYTES["fp32"]
-        size = streams + kept
+        passed = self._passed(streams)
+        size = passed * streams + kept
         rows = size / (4 * e.bank * BYTES[dtype])
         times = BACKWARD_SCAN if direction == "backward" else 1.0
         parts = [
@@ -292,8 +315,11 @@ class NeuronOps:
         ]  # fmt: skip
         macs = tokens * (groups * length * key_dim + heads * value_dim * (length + 2 * key_dim))
         activity = Activity(
-            macs={e.product(dtype): macs}, vector=vector, scalar=scalar, memory={"hbm": size, "sbuf": 2 * size},
-            written=kept / 2 + tokens * heads * value_dim * BYTES[dtype],
+            macs={e.product(dtype): macs},
+            vector=vector,
+            scalar=scalar,
+            memory={"hbm": size, "sbuf": 2 * size},
+            written=kept / 2 + passed * tokens * heads * value_dim * BYTES[dtype],
         )
         return self._kernel(what, [scaled(c.what, c, times) for c in parts], activity.scaled(times))
 
