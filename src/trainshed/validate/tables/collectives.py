@@ -1,21 +1,20 @@
 """``collectives.csv``: collectives alone, and launched Neuron programs that hold some.
 
 Rows of one system, kind and algorithm are priced together, their sizes and ranks as arrays. Which of our algorithms a
-row's word means, and the program around a measurement, stand in ``collectives.toml``.
+row's word means, and what was around a measurement (a program, a Python loop), stand in ``collectives.toml``.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from trainshed.core import BYTES, Cost, Number, UserError
+from trainshed.core import BYTES, Constant, Cost, Number, UserError, formula, longest
+from trainshed.core.load import read
 from trainshed.fabric import KINDS, Group, collective, program
 from trainshed.hardware.schema import System
 from trainshed.validate.setup import Setup
@@ -34,6 +33,7 @@ class _Key:
     algorithm: str
     dtype: str
     scope: str
+    from_host: bool
     per_chip: float
 
 
@@ -52,9 +52,30 @@ def predict(rows: Sequence[Row], setup: Setup) -> list[Prediction]:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Words:
+    """``collectives.toml``."""
+
+    whole_programs: tuple[str, ...]
+    from_host: tuple[str, ...]
+    host: Constant
+    algorithms: Mapping[str, str]
+
+
 @cache
-def _words() -> Mapping[str, Any]:
-    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+def _words() -> _Words:
+    root = read(Path(__file__).with_suffix(".toml"))
+    host, algorithms = root.table("from_host"), root.table("algorithms")
+    assert host is not None
+    assert algorithms is not None
+    words = _Words(
+        whole_programs=root.texts("whole_programs"), from_host=host.texts("groups"),
+        host=host.number("least", "s", name="measurement/from_host.least"),
+        algorithms={key: algorithms.text(key) for key in algorithms},
+    )  # fmt: skip
+    for table in (host, algorithms, root):
+        table.done()
+    return words
 
 
 def _key(row: Row, setup: Setup) -> _Key:
@@ -67,12 +88,12 @@ def _key(row: Row, setup: Setup) -> _Key:
         raise UserError("unknown collective", where=row.id, value=kind, expected=", ".join(KINDS))
     system = setup.catalogue.system(name)
     word = row.text("algorithm") or ""
-    algorithm = "auto" if kind == "permute" else _words()["algorithms"].get(word, word or "auto")
+    algorithm = "auto" if kind == "permute" else _words().algorithms.get(word, word or "auto")
     return _Key(
         system=system.name, kind=kind, algorithm=algorithm,
         dtype=row.text("dtype") if row.text("dtype") in BYTES else "bf16",  # type: ignore[arg-type]
-        scope="program" if row.group in _words()["whole_programs"] else row.text("scope") or "alone",
-        per_chip=_per_chip(row, system),
+        scope="program" if row.group in _words().whole_programs else row.text("scope") or "alone",
+        from_host=row.group in _words().from_host, per_chip=_per_chip(row, system),
     )  # fmt: skip
 
 
@@ -102,6 +123,8 @@ def _bucket(key: _Key, rows: Sequence[Row], setup: Setup) -> list[Prediction]:
             algorithm=key.algorithm, dtype=key.dtype,
         ).time  # fmt: skip
         time = cost if key.scope == "alone" else _in_program(key, rows, system, group, cost)
+        if key.from_host:
+            time = longest("call from the host", [formula("host", "s", "host", host=_words().host), time])
     except UserError as error:
         return [skip(f"{error.what}: {error.value}") for _ in rows]
     seconds = np.asarray(time.value, dtype=np.float64)
