@@ -9,11 +9,12 @@ from typing import Literal
 from trainshed.core import Constant, UserError
 
 AttentionKernel = Literal["flash", "naive"]
+Dispatch = Literal["direct", "hierarchical"]
 
 #: Mechanism → (unit, what it means). ``estimates.toml`` holds the value where nothing better is known.
 FRAMEWORK_MECHANISMS: dict[str, tuple[str, str]] = {
     "gemm_share": ("1", "part of a good GEMM kernel's rate that the framework or its compiler keeps"),
-    "tensor_share": ("1", "part of TensorE's rate that a compiler's programs keep (NeuronCores)"),
+    "tensor_gap": ("s", "what TensorE waits before each matmul of a compiled program (NeuronCores)"),
     "attention_share": ("1", "the same for the attention kernel it calls"),
     "expert_share": ("1", "the same for the grouped products of routed experts and the sorting around them"),
     "elementwise_share": ("1", "the same for bandwidth-bound passes"),
@@ -31,7 +32,7 @@ FRAMEWORK_MECHANISMS: dict[str, tuple[str, str]] = {
 }
 ENGINE_MECHANISMS: dict[str, tuple[str, str]] = {
     "gemm_share": ("1", "part of a good kernel's rate that the engine keeps on whole prompts"),
-    "tensor_share": ("1", "part of TensorE's rate that a compiler's programs keep (NeuronCores)"),
+    "tensor_gap": ("s", "what TensorE waits before each matmul of a compiled program (NeuronCores)"),
     "decode_share": ("1", "the same for the products of a decode step, which read weights"),
     "attention_share": ("1", "the same for its decode attention over the (paged) KV cache"),
     "expert_share": ("1", "the same for its MoE kernels"),
@@ -101,6 +102,9 @@ class Framework(Package):
     """What matrix products run in where nobody says."""
     zero: int = 1
     """Its usual ZeRO stage (distributed optimizer 1, FSDP 3)."""
+    dispatch: Dispatch = "direct"
+    """How routed tokens reach their experts: an all_to_all of all copies, or (``hierarchical``) one copy per domain of
+    the fabric, forwarded inside it (DeepEP, HybridEP)."""
     dropout: bool = False
     """Its recipes train with dropout (attention and hidden)."""
     interleaves: bool = False

@@ -20,6 +20,8 @@ class Links:
 
     system: System
     rank: Rank
+    dispatch: str = "direct"
+    """Algorithm of the experts' dispatch and combine (a policy of the framework)."""
     _known: dict[tuple[object, ...], CollectiveCost] = field(default_factory=dict, init=False)
 
     @property
@@ -33,9 +35,10 @@ class Links:
         """One collective among the ranks of ``span``."""
         key = (kind, dtype, _key(size), _key(span.ranks), _key(span.stride), _key(copies))
         if key not in self._known:
+            group = Group(ranks=span.ranks, stride=span.stride)
             self._known[key] = collective(
-                kind, size=size, group=Group(ranks=span.ranks, stride=span.stride), levels=self.system.levels,
-                ranks_per_chip=self.ranks_per_chip, dtype=dtype, copies=copies,
+                kind, size=size, group=group, levels=self.system.levels, ranks_per_chip=self.ranks_per_chip,
+                algorithm=self.dispatch if kind.startswith("moe_") else "auto", dtype=dtype, copies=copies,
             )  # fmt: skip
         return self._known[key]
 

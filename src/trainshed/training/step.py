@@ -94,7 +94,7 @@ def step(
         dropout=job.dropout, frozen=not job.trains_all, capacity_factor=job.capacity_factor,
         vocabulary_multiple=framework.vocabulary_multiple,
     )  # fmt: skip
-    links = Links(system=system, rank=rank)
+    links = Links(system=system, rank=rank, dispatch=framework.dispatch)
     timer = BlockTimer(
         plan=plan, dtypes=dtypes, kernels=Kernels(framework=framework, chip=rank.chip), links=links,
         frozen=not job.trains_all,
