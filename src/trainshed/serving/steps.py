@@ -50,7 +50,7 @@ def _pass(
     worker: Worker, phase: Phase, sequences: Number, streams: Mapping[str, Number], context: Number | None
 ) -> Step:
     engine = worker.engine
-    rank = Rank(chip=worker.chip, cores=worker.cores, tensor_share=engine.fit("tensor_share"))
+    rank = Rank(chip=worker.chip, cores=worker.cores, tensor_gap=engine.fit("tensor_gap"))
     work = per_rank(
         worker.model, worker.plan, phase=phase, dtypes=worker.dtypes, rank=rank,
         streams=streams, sequences=sequences, context=context, fused=engine.fused,
@@ -119,13 +119,25 @@ def _block(work: BlockWork, phase: Phase, worker: Worker) -> Cost:
 def _communication(blocks: list[BlockWork], worker: Worker) -> tuple[list[Cost], dict[str, Number]]:
     costs: list[Cost] = []
     links: dict[str, Number] = {}
+    known: dict[tuple[object, ...], tuple[Cost, dict[str, Number]]] = {}
     for b in blocks:
         for c in b.collectives:
-            cost, on_links = _collective(c, worker)
+            if not np.any(np.asarray(c.ranks) > 1.0):
+                continue
+            key = (c.kind, c.dtype, _key(c.size), _key(c.ranks), _key(c.stride))
+            if key not in known:
+                known[key] = _collective(c, worker)
+            cost, on_links = known[key]
             costs.append(formula(f"{c.what}, {b.block.name}", "s", "times * each", times=b.block.count, each=cost))
             for level, size in on_links.items():
                 links[level] = links.get(level, 0.0) + size * b.block.count
     return ([total("collectives", costs)] if costs else []), links
+
+
+def _key(value: Number) -> object:
+    """What makes two numbers or arrays the same."""
+    array = np.asarray(value, dtype=np.float64)
+    return float(array) if array.ndim == 0 else (array.shape, array.tobytes())
 
 
 def _collective(c: Collective, worker: Worker) -> tuple[Cost, dict[str, Number]]:

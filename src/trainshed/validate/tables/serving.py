@@ -48,7 +48,7 @@ def _case(row: Row, setup: Any) -> Case:
     rows_.known(row)
     model = configs.load(row)
     system = setup.catalogue.system(row.text("system") or "")
-    engine = rows_.engine_of(row, system, setup.software)
+    engine = rows_.engine_of(row, system, setup.software, date=_facts()["dates"].get(row.group, ""))
     plans = rows_.pool_plans(row) if row.flag("disaggregated") else None
     if plans is None:
         plan = rows_.plan_of(row)

@@ -49,11 +49,14 @@ class Case:
                 self.equal)  # fmt: skip
 
 
-def engine_of(row: Row, system: System, software: Any) -> Engine:
-    """The engine of a row in the version that it states, else of its date; disaggregated rows state Dynamo's."""
+def engine_of(row: Row, system: System, software: Any, *, date: str = "") -> Engine:
+    """The engine of a row in the version that it states, else of its date (else ``date``).
+
+    Disaggregated rows state the version of Dynamo, which is not the engine's.
+    """
     name, version = row.text("framework"), row.text("framework_version") or ""
     found = re.match(r"\D*(\d+(?:\.\d+)+)", version) if not row.flag("disaggregated") else None
-    date = row.text("date") or ""
+    date = row.text("date") or date
     number = "" if version.startswith("nightly") or found is None else found[1]
     if not name:
         name = software.default_engine(system.chip.vendor).family
