@@ -114,13 +114,13 @@ def test_activations_that_fit_stay_on_chip_inside_a_graph(ops: DeviceOps, bench:
     assert matmul(bench, 256, 4096, 4096).activity.written == small * 2
 
 
-def test_a_compilers_share_slows_tensor_alone(v3: Chip, ops: DeviceOps) -> None:
-    share = Constant(name="engine/x.tensor_share", value=0.5, unit="1", status="given", source="this test")
-    slow = device(Rank(chip=v3, tensor_share=share))
+def test_a_compilers_gaps_slow_tensor_alone(v3: Chip, ops: DeviceOps) -> None:
+    gap = Constant(name="engine/x.tensor_gap", value=512 / 2.4e9, unit="s", status="given", source="this test")
+    slow = device(Rank(chip=v3, tensor_gap=gap))
     before, after = (matmul(o, 4096, 4096, 4096) for o in (ops, slow))
     assert engine(after, "TensorE") == pytest.approx(2 * engine(before, "TensorE"))
     assert engine(after, "DMA") == engine(before, "DMA")
-    assert "engine/x.tensor_share" in after.time.used_constants()
+    assert "engine/x.tensor_gap" in after.time.used_constants()
 
 
 def test_decode_takes_the_weights_over_the_share_of_hbm(ops: DeviceOps) -> None:

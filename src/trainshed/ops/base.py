@@ -25,8 +25,8 @@ class Rank:
     chip: Chip
     cores: int = 1
     """Physical NeuronCores of the rank (its LNC); 1 on chips without cores of their own."""
-    tensor_share: Constant | None = None
-    """Part of TensorE's rate that the compiler of the rank's programs keeps (software); None: all of it."""
+    tensor_gap: Constant | None = None
+    """Seconds that TensorE waits before each matmul in the programs of the rank's compiler (software); None: none."""
 
     def __post_init__(self) -> None:
         most = int(float(self.chip.cores.value))

@@ -78,14 +78,19 @@ class Engines:
 
     def tensor(self, dtype: str, columns: Number, instructions: Number, *, what: str = "TensorE") -> Cost:
         """Streaming ``columns`` moving columns in ``instructions`` matmuls."""
-        share = self.rank.tensor_share
-        names = {} if share is None else {"share": share}
+        gap = self.rank.tensor_gap
+        names, waits = ({}, "") if gap is None else ({"gap": gap}, " + instructions * gap")
         return formula(
-            what, "s",
-            f"max(columns / per_cycle, instructions * least) / (clock * cores{' * share' if names else ''})",
+            what, "s", f"(max(columns / per_cycle, instructions * least) / clock{waits}) / cores",
             columns=columns, instructions=instructions, per_cycle=self.core.columns_per_cycle[self.product(dtype)],
             least=self.core.matmul_floor, clock=self.core.tensor_clock, cores=self.rank.cores, **names,
         )  # fmt: skip
+
+    def issue(self, columns: Number, instructions: Number, dtype: str) -> Number:
+        """TensorE cycles of so many columns in so many matmuls, gaps included: what decides which operand moves."""
+        rate, gap = self.core.columns_per_cycle[self.product(dtype)].value, self.rank.tensor_gap
+        waits = 0.0 if gap is None else gap.value * self.core.tensor_clock.value
+        return np.maximum(columns / rate, instructions * self.core.matmul_floor.value) + instructions * waits
 
     def vector(self, elements: Number, *, width: Number, lanes: str = "psum", what: str = "VectorE") -> Cost:
         """``elements`` through VectorE, ``width`` per partition and instruction.

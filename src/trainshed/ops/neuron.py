@@ -93,11 +93,11 @@ class NeuronOps:
         e = self.engines
         deep = whole(k, e.depth(dtype))
         by_rows, by_columns = deep * whole(m, e.partitions), deep * whole(n, e.partitions)
-        least = e.core.matmul_floor.value  # cycles between issues, what a short moving operand pays
-        wide = by_rows * np.maximum(n, least * whole(n, e.bank)) <= by_columns * np.maximum(m, least * whole(m, e.bank))
-        columns = np.where(wide, by_rows * n, by_columns * m)
-        instructions = np.where(wide, by_rows * whole(n, e.bank), by_columns * whole(m, e.bank))
-        return e.tensor(dtype, count * columns, count * instructions)
+        rows, columns = whole(n, e.bank), whole(m, e.bank)
+        wide = by_rows * e.issue(n, rows, dtype) <= by_columns * e.issue(m, columns, dtype)
+        moving = np.where(wide, by_rows * n, by_columns * m)
+        instructions = np.where(wide, by_rows * rows, by_columns * columns)
+        return e.tensor(dtype, count * moving, count * instructions)
 
     def _sbuf_operands(self, m: Number, k: Number, n: Number, count: Number, dtype: str) -> Number:
         """Bytes that TensorE reads from SBUF: one operand once, the other once per 128 rows of the first."""

@@ -80,7 +80,8 @@ def _case(row: Row, setup: Setup) -> _Case:
 
 def _software(row: Row, setup: Setup) -> tuple[Package, Constant]:
     """What compiled and calls the graph: a serving engine where the text names one, else a framework."""
-    text, date = row.text("framework") or "", row.text("date") or ""
+    # the words in brackets name PyTorch's version or the script: the date tells the Neuron release
+    text, date = (row.text("framework") or "").partition(" (")[0], row.text("date") or ""
     try:
         engine = setup.software.engine(text, date=date)
     except UserError:
@@ -113,7 +114,7 @@ def _is_text(work: BlockWork) -> bool:
 
 
 def _work(case: _Case, sequences: float, streams: Mapping[str, Number]) -> list[BlockWork]:
-    rank = Rank(chip=case.system.chip, cores=case.lnc, tensor_share=case.software.fit("tensor_share"))
+    rank = Rank(chip=case.system.chip, cores=case.lnc, tensor_gap=case.software.fit("tensor_gap"))
     work = per_rank(
         case.model, Plan(tp=case.tp, lnc=case.lnc), phase="encode", dtypes=case.dtypes, rank=rank,
         streams=streams, sequences=sequences, fused=case.fused,
