@@ -9,13 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from trainshed.core import Assumption, Dtypes, Elementwise, Graph, Matmul, Shard, UserError, unknown_name
+from trainshed.core import Assumption, Elementwise, Graph, Matmul, Shard, UserError, unknown_name
 from trainshed.models.diffusion import diffusion
 from trainshed.models.families import Family, family, known
 from trainshed.models.fields import Fields
 from trainshed.models.language import decoder, encoder, encoder_decoder, music
 from trainshed.models.media import media
 from trainshed.models.model import Model, PublishedCount
+from trainshed.models.storage import dtypes
 from trainshed.models.vision import speech, two_towers, vision
 
 #: Architecture kinds of ``families.toml`` → who builds their graph.
@@ -62,7 +63,7 @@ def from_config(config: Mapping[str, Any], *, name: str, where: str) -> Model:
         name=name, family=facts.name, source=str(config.get("_source", where)), graph=graph,
         hidden=_hidden(graph), layers=len(graph.order), vocab=_vocab(graph),
         max_context=fields.count("positions", facts.position_rows or facts.max_context, least=0) or None,
-        dtypes=_dtypes(fields, facts), media=media(fields, facts), published=_published().get(name),
+        dtypes=dtypes(fields, facts), media=media(fields, facts), published=_published().get(name),
         assumptions=assumptions,
     )  # fmt: skip
 
@@ -116,16 +117,6 @@ def _vocab(graph: Graph) -> int:
 def _flags(fields: Fields) -> dict[str, Any]:
     """The config with the nested switches of MPT (``attn_config``) beside the others."""
     return {**(fields.get("attn_config") or {}), **fields.config}
-
-
-def _dtypes(fields: Fields, facts: Family) -> Dtypes | None:
-    """Storage types: ``quantization_config`` first, then ``torch_dtype``, then what the family is published in."""
-    plain = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-    weights = plain.get(str(fields.get("torch_dtype", fields.get("dtype"))), facts.weights_dtype)
-    if not weights:
-        return None
-    wide = "bf16" if weights == "fp8" else weights
-    return Dtypes(weights=weights, experts=facts.experts_dtype, activations=wide, kv=wide)
 
 
 @lru_cache(maxsize=1)
