@@ -55,6 +55,12 @@ class GpuOps:
     def _matrix(self, what: str, flops: Number, dtype: str, mechanism: str) -> Cost:
         """Seconds of ``flops`` (padding and idle processors counted) at the part of peak that the mechanism reaches."""
         chip, product = self.rank.chip, self.product_dtype(dtype)
+        share = self.rank.product_share
+        if share is not None and mechanism.startswith("gemm"):
+            return formula(
+                what, "s", "flops / (peak * efficiency * share)", flops=flops, peak=chip.flops[product],
+                efficiency=chip.fit(mechanism.format(dtype=product)), share=share,
+            )  # fmt: skip
         return formula(
             what, "s", "flops / (peak * efficiency)", flops=flops, peak=chip.flops[product],
             efficiency=chip.fit(mechanism.format(dtype=product)),
@@ -166,7 +172,10 @@ class GpuOps:
         computed = np.minimum(pairs + np.where(pairs < queries * keys, queries * np.minimum(block, keys) / 2, 0.0),
                               queries * keys)  # fmt: skip
         calls = sequences * heads
-        flops = 2.0 * calls * computed * (qk_dim + v_dim) * factor
+        # heads narrower than the matrix unit's depth leave part of it idle
+        depth = float(self._core.tile_k.value)
+        width = np.ceil(np.asarray(qk_dim) / depth) * depth + np.ceil(np.asarray(v_dim) / depth) * depth
+        flops = 2.0 * calls * computed * width * factor
         idle = _idle(self._core, calls * np.ceil(np.asarray(queries) / block), keys / block)
         cached = np.where(np.asarray(latent) > 0, latent, kv_heads * (np.asarray(qk_dim) + v_dim))
         moved = sequences * queries * heads * (qk_dim + v_dim) * BYTES[dtype] * (1.0 if factor == 1.0 else 3.0)

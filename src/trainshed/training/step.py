@@ -128,6 +128,11 @@ def _terms(
     other = [
         formula("host per step", "s", "once", once=fit("step")),
         formula("host per micro-batch", "s", "times * each", times=m, each=fit("micro_batch")),
+        # every step waits for the slowest of n ranks: of n normal deviates the largest is near sqrt(2 ln n)
+        formula(
+            "waiting for the slowest rank", "s", "compute * spread * deviations", compute=compute.value,
+            spread=timer.kernels.chip.fit("spread"), deviations=np.sqrt(2 * np.log(work.plan.ranks)),
+        ),
     ]
     return {
         "compute": compute,
