@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -41,10 +42,33 @@ class Call:
         """Members of the group."""
         return self.shares[0].ranks
 
-    @property
+    @cached_property
     def links(self) -> list[Number]:
         """The part of each level's links that rings of the group drive."""
         return [usable(s) for s in self.shares]
+
+    @cached_property
+    def distances(self) -> list[Number]:
+        """Mean links on the way of a message, by level."""
+        return [distance(s) for s in self.shares]
+
+    @cached_property
+    def direct_links(self) -> list[Number]:
+        """Links that direct messages use: routed over all of a torus, only those to the members in a full mesh."""
+        pairs = zip(self.shares, self.links, strict=True)
+        return [part if s.level.topology == "mesh" else np.ones_like(np.asarray(s.fan)) for s, part in pairs]
+
+    @cached_property
+    def spreading(self) -> list[Number]:
+        """Bytes of S / n to every other member, by the level where they part, each link on the way counted."""
+        n, pairs = np.asarray(self.ranks), zip(self.shares, self.distances, strict=True)
+        return [(s.members - s.inner) / n * self.size * way for s, way in pairs]
+
+    @cached_property
+    def edges(self) -> list[Number]:
+        """Edges of a ring through all members that cross each level and none above; they add up to the ranks."""
+        shares = self.shares
+        return [s.active * (s.ranks / s.inner - np.where(s.whole, 0.0, s.ranks / s.members)) for s in shares]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,11 +79,6 @@ class Way:
     carried: Sequence[Number]
 
 
-def edges(shares: Sequence[Share]) -> list[Number]:
-    """Edges of a ring through all members that cross each level and none above; they add up to the ranks."""
-    return [s.active * (s.ranks / s.inner - np.where(s.whole, 0.0, s.ranks / s.members)) for s in shares]
-
-
 def ring(call: Call, *, halved: Number = 1.0) -> Way:
     """All members in a cycle; as many cycles at once as there are links, so that all links carry the same.
 
@@ -68,7 +87,7 @@ def ring(call: Call, *, halved: Number = 1.0) -> Way:
     receive buffer (``last_step`` of a link step), which is why two ranks reach less than eight.
     """
     shares, n = call.shares, np.asarray(call.ranks)
-    crossing = edges(shares)
+    crossing = call.edges
     steps = [call.rounds * (e - s.outermost) * halved for e, s in zip(crossing, shares, strict=True)]
     volume = call.rounds * (n - 1.0) / n * call.size
     carried = [volume * e / n for e in crossing]
@@ -91,7 +110,7 @@ def kangaring(call: Call) -> Way:
 
 def chain(call: Call) -> Way:
     """A broadcast through the ring, in pieces."""
-    crossing = edges(call.shares)
+    crossing = call.edges
     steps = [e - s.outermost for e, s in zip(crossing, call.shares, strict=True)]
     carried = [call.size * e / np.asarray(call.ranks) for e in crossing]
     moved = transfer(call.shares, carried, call.links, call.concurrent)
@@ -115,8 +134,11 @@ def tree(call: Call) -> Way:
 def nvls(call: Call) -> Way:
     """The switch adds up: each member sends S once and its part of the sum once more; trees between switches.
 
-    NVLink SHARP of NCCL (NVLS, NVLSTree): ``multimem.ld_reduce`` of S / n from all, ``multimem.st`` to all.
+    NVLink SHARP of NCCL (NVLS, NVLSTree): ``multimem.ld_reduce`` of S / n from all, ``multimem.st`` to all. Groups
+    with one member per switch have nothing to add up there: the tree is left.
     """
+    if not call.shares[0].level.reduction_in_network:
+        return tree(call)
     first, rest = call.shares[0], call.shares[1:]
     steps, carried = _tree_parts(call, rest)
     carried = [first.active * call.size * (1.0 + 1.0 / first.fan), *carried]
@@ -129,32 +151,21 @@ def nvls(call: Call) -> Way:
     return Way(time=pipelined("nvls", depth, moved), carried=carried)
 
 
-def _spreading(call: Call) -> list[Number]:
-    """Bytes of S / n to every other member, by the level where they part, each link on the way counted."""
-    n = np.asarray(call.ranks)
-    return [(s.members - s.inner) / n * call.size * distance(s) for s in call.shares]
-
-
 def mesh(call: Call) -> Way:
     """Every member to every other at once: one step per round, but messages cross links that others need (AWS)."""
     steps = [call.rounds * s.active for s in call.shares]
-    carried = [call.rounds * c for c in _spreading(call)]
-    moved = transfer(call.shares, carried, _direct_links(call.shares), call.concurrent)
+    carried = [call.rounds * c for c in call.spreading]
+    moved = transfer(call.shares, carried, call.direct_links, call.concurrent)
     return Way(time=total("mesh", [latency(call.shares, steps), moved]), carried=carried)
 
 
 def one_shot_mesh(call: Call) -> Way:
     """Single-step all_reduce: every member sends its whole buffer to every other and adds up what it got (AWS)."""
     n = np.asarray(call.ranks)
-    carried = [n * c for c in _spreading(call)]
-    moved = transfer(call.shares, carried, _direct_links(call.shares), call.concurrent)
+    carried = [n * c for c in call.spreading]
+    moved = transfer(call.shares, carried, call.direct_links, call.concurrent)
     steps = [s.active for s in call.shares]
     return Way(time=total("one-shot mesh", [latency(call.shares, steps), moved]), carried=carried)
-
-
-def _direct_links(shares: Sequence[Share]) -> list[Number]:
-    """Links that direct messages use: routed over all of a torus, only those to the members in a full mesh."""
-    return [usable(s) if s.level.topology == "mesh" else np.ones_like(np.asarray(s.fan)) for s in shares]
 
 
 def rhd(call: Call) -> Way:
@@ -165,7 +176,7 @@ def rhd(call: Call) -> Way:
     """
     shares = call.shares
     steps = [call.rounds * np.ceil(np.log2(np.maximum(np.asarray(s.fan), 1.0))) for s in shares]
-    routed = [0.5 * (1.0 + distance(s)) for s in shares]
+    routed = [0.5 * (1.0 + way) for way in call.distances]
     carried = [
         call.rounds * call.size / s.inner * (1.0 - 1.0 / s.fan) * r for s, r in zip(shares, routed, strict=True)
     ]

@@ -81,7 +81,7 @@ def collective(
         return CollectiveCost(time=nothing, bytes_on_links={}, lower_bound=nothing)
     call = Call(kind=kind, size=size, shares=shares, concurrent=concurrent, copies=copies)
     start = launch(shares)
-    done = {name: way(call) for name, way in menu.items() if name != "nvls" or shares[0].level.reduction_in_network}
+    done = {name: way(call) for name, way in menu.items()}
     costs = {name: total(f"{name} {kind}", [start, way.time]) for name, way in done.items()}
     best = np.argmin(np.stack(np.broadcast_arrays(*(np.asarray(c.value) for c in costs.values()))), axis=0)
     return CollectiveCost(

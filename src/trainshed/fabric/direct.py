@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from trainshed.core import Constant, Cost, Number, formula, longest, total
-from trainshed.fabric.algorithms import Call, Way, _direct_links, _spreading, edges
+from trainshed.fabric.algorithms import Call, Way
 from trainshed.fabric.group import Share
 from trainshed.fabric.terms import latency, transfer
 from trainshed.fabric.topology import one_link
@@ -31,15 +31,15 @@ def permute(call: Call) -> Way:
     steps = latency(shares, [s.outermost for s in shares])
     moved = transfer(shares, carried, part, call.concurrent)
     n = np.asarray(call.ranks)
-    mean = [call.size * e / n for e in edges(shares)]
+    mean = [call.size * e / n for e in call.edges]
     return Way(time=total("permute", [steps, _slower(call, moved, peers=1.0, message=call.size)]), carried=mean)
 
 
 def direct(call: Call) -> Way:
     """Every member sends S / n to every other member, all at once."""
     shares, n = call.shares, np.asarray(call.ranks)
-    carried = _spreading(call)
-    moved = transfer(shares, carried, _direct_links(shares), call.concurrent)
+    carried = call.spreading
+    moved = transfer(shares, carried, call.direct_links, call.concurrent)
     slower = _slower(call, moved, peers=n, message=call.size / n)
     return Way(time=total("direct", [latency(shares, [s.outermost for s in shares]), _peers(call), slower]),
                carried=carried)  # fmt: skip
@@ -70,7 +70,7 @@ def once_per_domain(call: Call) -> Way:
         reached = domains * (1.0 - (1.0 - 1.0 / np.maximum(domains, 1.0)) ** np.asarray(call.copies))
         away = reached * (1.0 - 1.0 / share.fan)
         carried.append(share.active * token * np.minimum(away, call.copies))
-    moved = transfer(shares, carried, _direct_links(shares), call.concurrent)
+    moved = transfer(shares, carried, call.direct_links, call.concurrent)
     steps = latency(shares, [s.active for s in shares])
     return Way(time=total("hierarchical", [steps, _peers(call), moved]), carried=carried)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,17 +50,17 @@ class Share:
     per_chip: float
     """Ranks on one chip: all are taken to communicate at the same time, so that each has that part of its links."""
 
-    @property
+    @cached_property
     def active(self) -> Number:
         """1 where the group reaches this level, else 0."""
         return np.where(np.asarray(self.fan) > 1.0, 1.0, 0.0)
 
-    @property
+    @cached_property
     def whole(self) -> NDArray[np.bool_]:
         """Whether a domain of this level holds all members."""
         return np.asarray(self.members) >= np.asarray(self.ranks)
 
-    @property
+    @cached_property
     def outermost(self) -> Number:
         """1 at the level where the group is whole for the first time."""
         return np.where((np.asarray(self.fan) > 1.0) & self.whole, 1.0, 0.0)
