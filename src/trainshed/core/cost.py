@@ -73,18 +73,28 @@ class Cost:
     def at(self, index: tuple[int, ...] | int, shape: tuple[int, ...] | None = None) -> Cost:
         """The tree of one element (one plan) of an array-valued tree; ``min`` nodes keep only what was chosen."""
         shape = np.shape(self.value) if shape is None else shape
-        index = (index,) if isinstance(index, int) else index
+        return self._at((index,) if isinstance(index, int) else index, shape, {})
+
+    def _at(self, index: tuple[int, ...], shape: tuple[int, ...], done: dict[int, Cost]) -> Cost:
+        """``at`` with the nodes that were picked before: blocks and constants are shared by many parents."""
+        if id(self) in done:
+            return done[id(self)]
 
         def pick(value: Number) -> float:
             return float(value) if np.ndim(value) == 0 else float(np.broadcast_to(value, shape)[index])
 
-        children = tuple((name, child.at(index, shape)) for name, child in self.children)
+        children = tuple((name, child._at(index, shape, done)) for name, child in self.children)
         if self.how == "min":
             best = min(children, key=lambda c: float(c[1].value))
-            return replace(self, how="sum", value=pick(self.value), children=(best,))
-        constants = tuple((name, c.with_value(pick(c.value))) for name, c in self.constants)
-        inputs = tuple((name, pick(v)) for name, v in self.inputs)
-        return replace(self, value=pick(self.value), children=children, constants=constants, inputs=inputs)
+            picked = replace(self, how="sum", value=pick(self.value), children=(best,))
+        else:
+            constants = tuple(
+                (name, c if np.ndim(c.value) == 0 else c.with_value(pick(c.value))) for name, c in self.constants
+            )
+            inputs = tuple((name, pick(v)) for name, v in self.inputs)
+            picked = replace(self, value=pick(self.value), children=children, constants=constants, inputs=inputs)
+        done[id(self)] = picked
+        return picked
 
     def walk(self) -> Iterator[Cost]:
         """This node and all below it, depth first."""
