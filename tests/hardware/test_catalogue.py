@@ -181,3 +181,15 @@ def test_bad_sets(catalogue: Catalogue, text: str, words: str) -> None:
 def test_set_reaches_every_chip_of_a_mixed_rack(catalogue: Catalogue) -> None:
     values = parse_set("chip.hbm_bandwidth=30TB/s", catalogue.system("trn4-nvl"))
     assert set(values) == {"chip/rubin.hbm_bandwidth", "chip/trn4.hbm_bandwidth"}
+
+
+def test_the_example_of_the_documentation_loads(user_toml: Writer) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "adding-a-chip.md").read_text(encoding="utf-8")
+    own = Catalogue(extra=[user_toml(page.split("```toml\n")[1].split("```")[0])])
+    rack = own.system("fast-rack")
+    assert rack.chip.hbm_bandwidth.value == 6e12
+    assert rack.chip.tdp is None
+    assert own.system("trn3-gen2").levels[2].bandwidth.value == 523e9
+    price = own.price("fast-rack")
+    assert price is not None
+    assert price.value == 4.25
