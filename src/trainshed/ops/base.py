@@ -27,6 +27,8 @@ class Rank:
     """Physical NeuronCores of the rank (its LNC); 1 on chips without cores of their own."""
     tensor_gap: Constant | None = None
     """Seconds that TensorE waits before each matmul in the programs of the rank's compiler (software); None: none."""
+    product_share: Constant | None = None
+    """Part of the matrix rate that the products of the rank's software keep (untuned libraries); None: all of it."""
 
     def __post_init__(self) -> None:
         most = int(float(self.chip.cores.value))
