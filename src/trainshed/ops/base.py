@@ -28,7 +28,7 @@ class Rank:
     tensor_gap: Constant | None = None
     """Seconds that TensorE waits before each matmul in the programs of the rank's compiler (software); None: none."""
     product_share: Constant | None = None
-    """Part of the matrix rate that the products of the rank's software keep (untuned libraries); None: all of it."""
+    """Part of the peak that the library's kernels reach in these products at most; None: tiles and waves decide."""
 
     def __post_init__(self) -> None:
         most = int(float(self.chip.cores.value))

@@ -55,16 +55,18 @@ class GpuOps:
     def _matrix(self, what: str, flops: Number, dtype: str, mechanism: str) -> Cost:
         """Seconds of ``flops`` (padding and idle processors counted) at the part of peak that the mechanism reaches."""
         chip, product = self.rank.chip, self.product_dtype(dtype)
-        share = self.rank.product_share
-        if share is not None and mechanism.startswith("gemm"):
-            return formula(
-                what, "s", "flops / (peak * efficiency * share)", flops=flops, peak=chip.flops[product],
-                efficiency=chip.fit(mechanism.format(dtype=product)), share=share,
-            )  # fmt: skip
         return formula(
             what, "s", "flops / (peak * efficiency)", flops=flops, peak=chip.flops[product],
             efficiency=chip.fit(mechanism.format(dtype=product)),
         )  # fmt: skip
+
+    def _untuned(self, flops: Number, dtype: str) -> list[Cost]:
+        """The least time of a product whose kernels reach a small part of peak only; none where all are tuned."""
+        if self.rank.product_share is None:
+            return []
+        peak = self.rank.chip.flops[self.product_dtype(dtype)]
+        share = self.rank.product_share
+        return [formula("untuned kernels", "s", "flops / (peak * share)", flops=flops, peak=peak, share=share)]
 
     def _memory(self, size: Number) -> Cost:
         chip = self.rank.chip
@@ -115,7 +117,7 @@ class GpuOps:
         product = self.product_dtype(dtype)
         activity = Activity(macs={product: m * k * n * count}, memory={"hbm": size})
         work = [self._matrix("products", padded, dtype, "gemm_efficiency.{dtype}"), self._memory(size)]
-        return self._kernel(what, work, activity)
+        return self._kernel(what, [*work, *self._untuned(2.0 * m * k * n * count, dtype)], activity)
 
     def experts(
         self,
@@ -143,7 +145,7 @@ class GpuOps:
             macs={self.product_dtype(dtype): macs}, memory={"hbm": size}, vector=tokens * up, scalar=tokens * n
         )
         work = [self._matrix("products", padded, dtype, "gemm_efficiency.{dtype}"), self._memory(size)]
-        return self._kernel(what, work, activity, kernels=2.0)
+        return self._kernel(what, [*work, *self._untuned(2.0 * macs, dtype)], activity, kernels=2.0)
 
     def attention(
         self,

@@ -50,7 +50,10 @@ def _pass(
     worker: Worker, phase: Phase, sequences: Number, streams: Mapping[str, Number], context: Number | None
 ) -> Step:
     engine = worker.engine
-    rank = Rank(chip=worker.chip, cores=worker.cores, tensor_gap=engine.fit("tensor_gap"))
+    rank = Rank(
+        chip=worker.chip, cores=worker.cores, tensor_gap=engine.fit("tensor_gap"),
+        product_share=worker.chip.fitted.get("few_rows_share") if phase == "decode" else None,
+    )  # fmt: skip
     work = per_rank(
         worker.model, worker.plan, phase=phase, dtypes=worker.dtypes, rank=rank,
         streams=streams, sequences=sequences, context=context, fused=engine.fused,

@@ -34,7 +34,6 @@ ENGINE_MECHANISMS: dict[str, tuple[str, str]] = {
     "gemm_share": ("1", "part of a good kernel's rate that the engine keeps on whole prompts"),
     "tensor_gap": ("s", "what TensorE waits before each matmul of a compiled program (NeuronCores)"),
     "decode_share": ("1", "the same for the products of a decode step, which read weights"),
-    "few_rows_share": ("1", "part of the matrix rate in a decode step's products, which have as few rows as sequences"),
     "attention_share": ("1", "the same for its decode attention over the (paged) KV cache"),
     "expert_share": ("1", "the same for its MoE kernels"),
     "launch": ("s", "host time per kernel launched eagerly; a step is never shorter than its launches"),
