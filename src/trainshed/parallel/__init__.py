@@ -1,6 +1,7 @@
 """A plan applied to a graph: per-rank operators, collectives and memory."""
 
 from trainshed.parallel.check import Rule, check, divides, rules
+from trainshed.parallel.exchange import block_exchanges, step_exchanges
 from trainshed.parallel.memory import Held, Memory, activation_bytes, held, training_memory
 from trainshed.parallel.placement import Span, spans
 from trainshed.parallel.rank import per_rank
@@ -19,6 +20,7 @@ __all__ = [
     "Span",
     "Stages",
     "activation_bytes",
+    "block_exchanges",
     "check",
     "divides",
     "held",
@@ -28,5 +30,6 @@ __all__ = [
     "spans",
     "split_layers",
     "stage_times",
+    "step_exchanges",
     "training_memory",
 ]

@@ -6,17 +6,21 @@ import numpy as np
 
 from trainshed.core import Activity, Attention, Number, Recompute
 from trainshed.core.activity import NOTHING
-from trainshed.parallel import BlockWork, RankWork
-from trainshed.training.links import Links
+from trainshed.parallel import BlockWork, RankWork, block_exchanges, held, step_exchanges
+from trainshed.training.blocks import BlockTimer
+from trainshed.training.job import TrainingJob
 
 
-def step_activity(work: RankWork, links: Links, micro_batches: Number) -> Activity:
-    """Activity of all blocks over a step, divided by the pipeline stages that share them."""
-    recompute = np.asarray(work.plan.recompute)
-    result = NOTHING
+def step_activity(work: RankWork, timer: BlockTimer, job: TrainingJob) -> Activity:
+    """Activity of all blocks over a step, divided by the pipeline stages that share them, and the step's exchanges."""
+    plan, links = work.plan, timer.links
+    recompute = np.asarray(plan.recompute)
+    once = step_exchanges(held(work), plan, timer.dtypes, trainable=job.trainable)
+    result = Activity(links=links.bytes_of(once))
     for block in work.blocks:
-        each = _block(block, recompute) + Activity(links=links.bytes_of(block))
-        result = result + each.scaled(block.block.count * micro_batches / np.asarray(work.plan.pp))
+        exchanges = block_exchanges(block, plan, timer.dtypes, frozen=timer.frozen)
+        each = _block(block, recompute) + Activity(links=links.bytes_of([*block.collectives, *exchanges]))
+        result = result + each.scaled(block.block.count * job.micro_batches(plan) / np.asarray(plan.pp))
     return result
 
 

@@ -8,13 +8,18 @@ from functools import cached_property
 import numpy as np
 
 from trainshed.core import Attention, Cost, Dtypes, Number, Plan, Recompute, scaled, total
-from trainshed.parallel import BlockWork, OpWork, Span, spans
+from trainshed.parallel import BlockWork, OpWork, block_exchanges
+from trainshed.parallel.work import Axis
 from trainshed.software.schema import Framework
 from trainshed.training.kernels import Kernels, exposed
 from trainshed.training.links import Links
 
 #: Axes whose collectives a framework hides (or does not) by the same means.
-_HIDDEN_BY = {"overlap_tp": ("tp", "dpa"), "overlap_ep": ("ep", "etp"), "overlap_cp": ("cp",)}
+_HIDDEN_BY: dict[str, tuple[Axis, ...]] = {
+    "overlap_tp": ("tp", "dpa"),
+    "overlap_ep": ("ep", "etp"),
+    "overlap_cp": ("cp",),
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,33 +95,14 @@ class BlockTimer:
         ]
 
     def _sharded_weights(self, work: BlockWork, forward: Cost, backward: Cost) -> list[Cost]:
-        """ZeRO-3 gathers weights before both passes; ZeRO-2 and 3 scatter gradients after every micro-batch."""
-        zero = np.asarray(self.plan.zero)
-        if not np.any(zero >= 2):
+        """Weights and gradients that FSDP exchanges, each behind the pass that it belongs to."""
+        exchanges = block_exchanges(work, self.plan, self.dtypes, frozen=self.frozen)
+        if not exchanges:
             return []
-        gathers, scatters = [], []
-        groups = spans(self.plan)
-        for what, count, axis in (
-            ("weights", work.dense_parameters, "dp"), ("expert weights", work.expert_parameters, "expert_dp"),
-        ):  # fmt: skip
-            if not np.any(np.asarray(count) > 0):
-                continue
-            gathers.append(self._collective(f"gather {what}", "all_gather", count, "weights", groups[axis], zero >= 3))
-            if not self.frozen:
-                scatters.append(
-                    self._collective(f"scatter gradients of {what}", "reduce_scatter", count, "gradients",
-                                     groups[axis], zero >= 2)
-                )  # fmt: skip
         hide = self.framework.fit("overlap_fsdp")
-        gather = total("gather weights", gathers, unit="s")
-        both = total("gather weights, scatter gradients", [*gathers, *scatters], unit="s")
+        there = self.links.together("gather weights", exchanges, "forward")
+        back = self.links.together("gather weights, scatter gradients", exchanges, "backward")
         return [
-            exposed("weights forward, exposed", gather, hide, forward),
-            exposed("weights and gradients backward, exposed", both, hide, backward),
+            exposed("weights forward, exposed", there, hide, forward),
+            exposed("weights and gradients backward, exposed", back, hide, backward),
         ]
-
-    def _collective(
-        self, what: str, kind: str, count: Number, tensor: str, span: Span, when: np.ndarray
-    ) -> Cost:  # fmt: skip
-        group = Span(ranks=np.where(when, span.ranks, 1.0), stride=span.stride)
-        return self.links.cost(kind, count * self.dtypes.size(tensor), group, self.dtypes.of(tensor)).time.named(what)

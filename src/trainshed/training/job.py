@@ -87,6 +87,11 @@ class TrainingJob:
         return count
 
     @property
+    def trainable(self) -> float:
+        """Trained parameters per parameter of the model."""
+        return 1.0 if self.trains_all else self.adapter_share
+
+    @property
     def trains_all(self) -> bool:
         """False where the weights are frozen and only adapters learn."""
         return self.kind != "lora"

@@ -12,6 +12,7 @@ from trainshed.fabric import CollectiveCost, Group, collective
 from trainshed.hardware.schema import System
 from trainshed.ops.base import Rank
 from trainshed.parallel import BlockWork, Collective, Span
+from trainshed.parallel.work import Axis, Direction
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,23 +43,25 @@ class Links:
             )  # fmt: skip
         return self._known[key]
 
-    def block(self, block: BlockWork, direction: str, axes: Sequence[str]) -> Cost:
+    def block(self, block: BlockWork, direction: Direction, axes: Sequence[Axis]) -> Cost:
         """All collectives of a block in one direction along some axes; none where every group has one rank."""
         name = "/".join(axes)
-        found = [self._of(c) for c in block.collectives if c.direction == direction and c.axis in axes and _real(c)]
-        return total(f"{block.block.name} {direction}: {name}", found, unit="s")
+        along = [c for c in block.collectives if c.axis in axes]
+        return self.together(f"{block.block.name} {direction}: {name}", along, direction)
 
-    def _of(self, c: Collective) -> Cost:
-        return self.of(c).time.named(c.what)
+    def together(self, what: str, collectives: Sequence[Collective], direction: Direction) -> Cost:
+        """Collectives of one direction that follow one another."""
+        found = [self.of(c).time.named(c.what) for c in collectives if c.direction == direction and _real(c)]
+        return total(what, found, unit="s")
 
     def of(self, c: Collective) -> CollectiveCost:
         """The cost of a collective that a rank takes part in."""
         return self.cost(c.kind, c.size, Span(ranks=c.ranks, stride=c.stride), c.dtype, c.copies)
 
-    def bytes_of(self, block: BlockWork) -> Mapping[str, Number]:
-        """Bytes that a rank sends in a block, both directions, by level."""
+    def bytes_of(self, collectives: Sequence[Collective]) -> Mapping[str, Number]:
+        """Bytes that a rank sends in collectives of both directions, by level."""
         result: dict[str, Number] = {}
-        for c in filter(_real, block.collectives):
+        for c in filter(_real, collectives):
             for level, size in self.of(c).bytes_on_links.items():
                 result[level] = result.get(level, 0.0) + size
         return result

@@ -6,39 +6,27 @@ import numpy as np
 
 from trainshed.core import Cost, Number, formula, total
 from trainshed.ops.base import DeviceOps
-from trainshed.parallel import RankWork, Span, held, spans
+from trainshed.parallel import RankWork, Span, held, spans, step_exchanges
 from trainshed.training.blocks import BlockTimer
 from trainshed.training.job import MOMENTS, TrainingJob
 from trainshed.training.kernels import exposed
 
 
-def data_parallel(work: RankWork, timer: BlockTimer, *, behind_backward: Number, behind_forward: Number) -> list[Cost]:
-    """ZeRO 0: one all-reduce of the gradients; ZeRO 1: reduce-scatter, and an all-gather of the new weights.
+def data_parallel(
+    work: RankWork, timer: BlockTimer, job: TrainingJob, *, behind_backward: Number, behind_forward: Number
+) -> list[Cost]:  # fmt: skip
+    """The gradients' reduction behind the last backward pass, the new weights' gather behind the first forward pass.
 
-    (ZeRO 2 and 3 exchange theirs block by block: ``BlockTimer``; ZeRO 2 gathers weights here.)
+    (ZeRO 2 and 3 exchange gradients block by block: ``BlockTimer``.)
     """
-    zero, groups, own = np.asarray(work.plan.zero), spans(work.plan), held(work)
-    reduce: list[Cost] = []
-    gather: list[Cost] = []
-    for what, count, axis in (("dense", own.dense, "dp"), ("expert", own.experts, "expert_dp")):
-        if not np.any(np.asarray(count) > 0):
-            continue
-        for kind, when, tensor, into in (
-            ("all_reduce", zero == 0, "gradients", reduce), ("reduce_scatter", zero == 1, "gradients", reduce),
-            ("all_gather", (zero == 1) | (zero == 2), "weights", gather),
-        ):  # fmt: skip
-            group = Span(ranks=np.where(when, groups[axis].ranks, 1.0), stride=groups[axis].stride)
-            if np.any(np.asarray(group.ranks) > 1):
-                size = count * timer.dtypes.size(tensor)
-                cost = timer.links.cost(kind, size, group, timer.dtypes.of(tensor))
-                into.append(cost.time.named(f"{kind} of {what} {tensor}"))
+    exchanges = step_exchanges(held(work), work.plan, timer.dtypes, trainable=job.trainable)
     hide = timer.framework.fit("overlap_dp")
-    found = []
-    if reduce:
-        found.append(exposed("gradients, exposed", total("reduce gradients", reduce), hide, behind_backward))
-    if gather:
-        found.append(exposed("new weights, exposed", total("gather weights", gather), hide, behind_forward))
-    return found
+    reduce = timer.links.together("reduce gradients", exchanges, "backward")
+    gather = timer.links.together("gather new weights", exchanges, "forward")
+    return [
+        exposed("gradients, exposed", reduce, hide, behind_backward),
+        exposed("new weights, exposed", gather, hide, behind_forward),
+    ]
 
 
 def stage_sends(work: RankWork, timer: BlockTimer, *, micro_batches: Number, behind: Number) -> list[Cost]:
@@ -68,8 +56,7 @@ def stage_sends(work: RankWork, timer: BlockTimer, *, micro_batches: Number, beh
 def optimizer_step(work: RankWork, timer: BlockTimer, ops: DeviceOps, job: TrainingJob) -> Cost:
     """Gradient norm and update: fp32 master weights, moments and gradients stream through HBM once."""
     zero, groups, own = np.asarray(work.plan.zero), spans(work.plan), held(work)
-    share = 1.0 if job.trains_all else job.adapter_share
-    elements = share * (
+    elements = job.trainable * (
         own.dense / np.where(zero >= 1, groups["dp"].ranks, 1.0)
         + own.experts / np.where(zero >= 1, groups["expert_dp"].ranks, 1.0)
     )
@@ -79,5 +66,5 @@ def optimizer_step(work: RankWork, timer: BlockTimer, ops: DeviceOps, job: Train
         what="optimizer update", elements=elements, reads=3.0 + moments, writes=1.5 + moments, vector=12.0,
         transcendental=1.0, dtype="fp32",
     )  # fmt: skip
-    share_constant = timer.framework.fit("elementwise_share")
-    return formula("optimizer", "s", "kernel / share", kernel=cost.time, share=share_constant)
+    share = timer.framework.fit("elementwise_share")
+    return formula("optimizer", "s", "kernel / share", kernel=cost.time, share=share)

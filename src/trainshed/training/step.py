@@ -105,7 +105,7 @@ def step(
     chips = np.asarray(plan.ranks, dtype=np.float64) * rank.share
     return TrainingStep(
         time=total("training step", list(terms.values())), terms=terms, memory=_memory(work, job, framework, timer),
-        activity=step_activity(work, links, job.micro_batches(plan)), plan=plan, chips=chips,
+        activity=step_activity(work, timer, job), plan=plan, chips=chips,
         batch=job.batch(plan), tokens=job.batch(plan) * job.sequence, flops=model_flops(model, job, plan),
         peak=peak_flops(rank, job), capacity=rank.chip.hbm_capacity.value * rank.share, stage=stage, blocks=blocks,
     )  # fmt: skip
@@ -122,7 +122,7 @@ def _terms(
         stage.sum_slowest("between ranks of a stage", blocks, lambda b: b.exposed),
         *stage_sends(work, timer, micro_batches=m, behind=compute.value),
         # the last backward pass (two thirds of a micro-batch) hides the reduction, the first forward pass the gather
-        *data_parallel(work, timer, behind_backward=behind * 2 / 3, behind_forward=behind / 3),
+        *data_parallel(work, timer, job, behind_backward=behind * 2 / 3, behind_forward=behind / 3),
     ]
     fit = timer.framework.fit
     other = [
@@ -130,8 +130,12 @@ def _terms(
         formula("host per micro-batch", "s", "times * each", times=m, each=fit("micro_batch")),
         # every step waits for the slowest of n ranks: of n normal deviates the largest is near sqrt(2 ln n)
         formula(
-            "waiting for the slowest rank", "s", "compute * spread * deviations", compute=compute.value,
-            spread=timer.kernels.chip.fit("spread"), deviations=np.sqrt(2 * np.log(work.plan.ranks)),
+            "waiting for the slowest rank",
+            "s",
+            "compute * spread * deviations",
+            compute=compute.value,
+            spread=timer.kernels.chip.fit("spread"),
+            deviations=np.sqrt(2 * np.log(work.plan.ranks)),
         ),
     ]
     return {
@@ -146,5 +150,5 @@ def _terms(
 def _memory(work: RankWork, job: TrainingJob, framework: Framework, timer: BlockTimer) -> Memory:
     return training_memory(
         work, timer.dtypes, micro_batches=job.micro_batches(work.plan), master_weights=framework.master_weights,
-        trainable=1.0 if job.trains_all else job.adapter_share, moments=MOMENTS[job.optimizer],
+        trainable=job.trainable, moments=MOMENTS[job.optimizer],
     )  # fmt: skip
