@@ -29,6 +29,8 @@ def make_chip() -> Chip:
         tile_n=of("gpu.tile_n", 128, "column"), tile_k=of("gpu.tile_k", 64, "element"), l2=None, l2_bandwidth=None,
         launch=of("gpu.launch", 1e-6, "s"),
     )  # fmt: skip
+    each = {"mac.bf16": 1e-12, "vector": 1e-12, "scalar": 1e-12, "hbm": 3e-11, "l2": 3e-12, "link": 3e-11}
+    energy = {k: of(f"energy.{k}", v, "J/MAC" if "mac" in k else "J/B") for k, v in each.items()}
     return Chip(
         name="test", title="Test", vendor="nobody", architecture="gpu", date="2026-01-01",
         cores=of("cores", 1, "count"), lnc=None, clock=None,
@@ -36,12 +38,13 @@ def make_chip() -> Chip:
         vector_flops=of("vector_flops", 6e13, "FLOP/s"), special_flops=None,
         hbm_capacity=of("hbm_capacity", 80e9, "B"),
         hbm_bandwidth=of("hbm_bandwidth", 3e12, "B/s"), tdp=of("tdp", 700, "W"), tdp_alternative=None,
-        idle_power=of("idle_power", 100, "W"), energy={}, gpu=core,
+        idle_power=of("idle_power", 100, "W"), energy=energy, gpu=core,
         fitted={
             "gemm_efficiency.bf16": of("fitted.gemm_efficiency.bf16", 0.8),
             "gemm_efficiency.fp8": of("fitted.gemm_efficiency.fp8", 0.8),
             "hbm_efficiency": of("fitted.hbm_efficiency", 1.0),
             "attention_efficiency": of("fitted.attention_efficiency", 0.6),
+            "vector_efficiency": of("fitted.vector_efficiency", 1.0), "energy_scale": of("fitted.energy_scale", 1.0),
         },
     )  # fmt: skip
 
