@@ -192,7 +192,7 @@ MISTAKES = [
     ("compare llama-3.1-8b --on trn2", "two or more"),
     ("hardware show chip/trn9", "trn"),
     ("models show missing.json", "missing.json"),
-    ("validate nothing.csv", "nothing.csv"),
+    ("validate nothing.csv", "training"),
     ("train llama-3.1-8b", "--on"),
     ("trian llama-3.1-8b", "trian"),
 ]

@@ -375,7 +375,8 @@ def validate(
 
     Examples: `trainshed validate training.csv`, `trainshed validate --group vtrain_multi --rows`
     """
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         if write_evidence:
             write_evidence_table(progress=views.progress(bar, "evidence"))
             return
