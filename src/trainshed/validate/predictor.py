@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from trainshed.core import Number
+from trainshed.core import Number, UserError
 from trainshed.validate.setup import Setup
 from trainshed.validate.table import Prediction, Row, skip
 from trainshed.validate.tables import model_of
@@ -21,7 +21,25 @@ _setup = Setup()
 
 
 def predict_rows(rows: Sequence[Row], setup: Setup) -> list[Prediction]:
-    """Predictions of rows of one table. If the table's model fails on them together, row by row."""
+    """Predictions of rows of one table; a chip that the catalogue lacks skips its rows."""
+    found = [_unknown_chip(row, setup) for row in rows]
+    known = [row for row, unknown in zip(rows, found, strict=True) if unknown is None]
+    answers = iter(_together(known, setup) if known else [])
+    return [next(answers) if unknown is None else unknown for unknown in found]
+
+
+def _unknown_chip(row: Row, setup: Setup) -> Prediction | None:
+    chip = row.text("chip")
+    try:
+        if chip is not None:
+            setup.catalogue.chip(chip)
+    except UserError:
+        return skip(f"unknown chip: {chip}")
+    return None
+
+
+def _together(rows: Sequence[Row], setup: Setup) -> list[Prediction]:
+    """Predictions by the table's model at once; if it fails on them together, row by row."""
     table = model_of(rows[0].table)
     try:
         predictions = table.predict(rows, setup)
@@ -32,7 +50,7 @@ def predict_rows(rows: Sequence[Row], setup: Setup) -> list[Prediction]:
         failure = f"{type(error).__name__}: {error}"
     if len(rows) == 1:
         return [skip(f"crashed: {failure}")]
-    return [p for row in rows for p in predict_rows([row], setup)]
+    return [p for row in rows for p in _together([row], setup)]
 
 
 class Predictor:
