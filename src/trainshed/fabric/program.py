@@ -1,7 +1,7 @@
 """A launched Neuron program (NEFF) that holds collectives: what launching it costs besides the collectives.
 
-The runtime lets all ranks of a program with a collective across cores meet once per execution. That takes one round
-of signals after another (log2 of the ranks), however many collectives the program holds.
+The runtime lets all ranks of a program with a collective across cores meet once per execution, however many it holds:
+the ranks of a chip one after another, then chips in rounds of pairs.
 """
 
 from __future__ import annotations
@@ -30,16 +30,18 @@ def program(
             expected="a system of Trainium or Inferentia chips",
         )  # fmt: skip
     several = np.where(np.asarray(count) > 0, 1.0, 0.0) * meets
-    names: dict[str, Number | Constant] = {"several": several, "ranks": group.ranks}
+    names: dict[str, Number | Constant] = {"several": several}
     words = []
     for i, share in enumerate(spread(group, levels, ranks_per_chip)):
-        names |= {f"on{i}": share.outermost, f"meeting{i}": share.level.fitted["meeting"]}
-        words.append(f"on{i} * meeting{i}")
+        fan = np.asarray(share.fan)
+        rounds = fan - 1.0 if share.level.topology == "chip" else np.log2(fan)
+        names |= {f"rounds{i}": rounds, f"meeting{i}": share.level.fitted["meeting"]}
+        words.append(f"rounds{i} * meeting{i}")
     return total(
         "program",
         [
             formula("launch of the program", "s", "program", program=first.fitted["program"]),
-            formula("meeting of the ranks", "s", f"several * log2(ranks) * ({' + '.join(words) or '0.0'})", **names),
+            formula("meeting of the ranks", "s", f"several * ({' + '.join(words) or '0.0'})", **names),
             formula("collectives", "s", "count * each", count=count, each=collectives),
         ],
     )
