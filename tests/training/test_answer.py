@@ -11,7 +11,7 @@ from trainshed.hardware.catalogue import Catalogue
 from trainshed.models import load
 from trainshed.software.catalogue import Software
 from trainshed.training import TrainingJob
-from trainshed.training.answer import answer
+from trainshed.training.answer import answer, filled_in
 
 KEYS = {
     "step_time_s", "tokens_per_s", "tokens_per_s_per_chip", "mfu", "memory_per_chip_bytes", "memory_fits",
@@ -63,3 +63,10 @@ def test_dollars_follow_the_price() -> None:
 def test_plans_that_cannot_run_say_why(plan: str, chips: int | None, words: str) -> None:
     with pytest.raises(PlanError, match=words):
         ask(plan, chips=chips)
+
+
+def test_experts_are_split_over_tp_unless_the_plan_says_otherwise() -> None:
+    system, dense, routed = Catalogue().system("p5"), load("llama-3.1-8b"), load("qwen3-30b-a3b")
+    assert filled_in(Plan.parse("tp8 sp1"), system, routed).etp == 8
+    assert filled_in(Plan.parse("tp8 sp1 ep8"), system, routed).etp == 1
+    assert filled_in(Plan.parse("tp8 sp1"), system, dense).etp == 1

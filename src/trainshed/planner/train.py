@@ -1,8 +1,9 @@
 """Search over training plans: every plan that divides is priced, all at once, by the function that prices one.
 
-Axes: tp (powers of two inside one scale-up domain) with and without sequence parallelism, pp (divisors of the ranks up to the layers), vpp, cp, ep and etp
-(routed experts), ZeRO stage, micro-batch, recomputation, on Neuron also LNC; dp is what is left of the ranks. Plans
-that do not divide, and those whose weights and optimizer states alone exceed the memory, are dropped before pricing.
+Axes: tp (powers of two inside one scale-up domain) with and without sequence parallelism, pp (divisors of the ranks up
+to the layers), vpp, cp, ep and etp (routed experts), ZeRO stage, micro-batch, recomputation, on Neuron also LNC; dp is
+what is left of the ranks. Plans that do not divide, and those whose weights and optimizer states alone exceed the
+memory, are dropped before pricing.
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ def candidates(
     if not columns["tp"].size:
         return plans, considered
     batch = job.batch(plans)
-    mask = divides(model, plans, system.chip, global_batch=batch, sequence=job.sequence) & _sensible(plans)
+    routed = any(isinstance(o, Experts) for b in model.graph.blocks for o in b.ops)
+    mask = divides(model, plans, system.chip, global_batch=batch, sequence=job.sequence) & _sensible(plans, routed)
     if job.global_batch is None:  # a default batch is not stretched far to suit a plan
         mask &= batch <= 1.25 * np.maximum(float(LEAST_BATCH), np.asarray(plans.dp, dtype=np.float64))
     return rows(plans, np.flatnonzero(mask)), considered
@@ -189,13 +191,16 @@ def _may_fit(
     return np.asarray(model.parameters / spread * size <= capacity)
 
 
-def _sensible(plans: Plan) -> NDArray[np.bool_]:
+def _sensible(plans: Plan, routed: bool) -> NDArray[np.bool_]:
     """Leaves out plans that another of the table equals or beats for any constants."""
-    zero, pp, dp, cp, mb = (np.asarray(getattr(plans, n)) for n in ("zero", "pp", "dp", "cp", "mb"))
+    names = ("zero", "pp", "dp", "cp", "mb", "tp", "ep", "etp")
+    zero, pp, dp, cp, mb, tp, ep, etp = (np.asarray(getattr(plans, n)) for n in names)
     alone = dp * cp == 1
+    whole = routed & (ep * etp < tp)
     return np.asarray(
         (~alone | (zero == 0))  # nothing to shard over one rank
         & ((zero < 2) | (pp == 1))  # ZeRO 2 and 3 would exchange for every micro-batch of a pipeline
+        & ~whole  # every rank of a TP group would hold the same experts
         & ((cp == 1) | (mb == 1))  # half the cp with half the sequences has the same work and less to exchange
     )
 

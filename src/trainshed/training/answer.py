@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from trainshed.core import Assumption, Constant, Number, Plan, PlanError, Result
+from trainshed.core import Assumption, Constant, Experts, Number, Plan, PlanError, Result
 from trainshed.hardware.schema import System
 from trainshed.models import Model
 from trainshed.parallel import check
@@ -34,7 +34,7 @@ def answer(
     searched: int = 0,
 ) -> Result:
     """What one optimizer step of a scalar plan takes. ``searched``: plans that were compared to find this one."""
-    plan = filled_in(plan, system)
+    plan = filled_in(plan, system, model)
     chips = chips_of(plan, system) if chips is None else chips
     batch = float(np.asarray(job.batch(plan)))
     wrong = check(model, plan, system, chips, global_batch=batch, sequence=job.sequence)
@@ -48,9 +48,14 @@ def answer(
     )  # fmt: skip
 
 
-def filled_in(plan: Plan, system: System) -> Plan:
-    """The plan with the rank size that the chip defaults to."""
-    return plan if plan.lnc else plan.replace(lnc=rank_of(system, plan).cores)
+def filled_in(plan: Plan, system: System, model: Model | None = None) -> Plan:
+    """The plan with the chip's default rank size and, of a model with routed experts, Megatron's default etp.
+
+    A plan that says nothing of experts splits them over its TP ranks, as it splits every other product.
+    """
+    plan = plan if plan.lnc else plan.replace(lnc=rank_of(system, plan).cores)
+    routed = model is not None and any(isinstance(op, Experts) for b in model.graph.blocks for op in b.ops)
+    return plan.replace(etp=plan.tp) if routed and plan.ep == plan.etp == 1 else plan
 
 
 def chips_of(plan: Plan, system: System) -> int:
