@@ -7,7 +7,7 @@ a least time per descriptor (one row of one partition) whatever its size. Nothin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -75,6 +75,11 @@ class Engines:
         """1 where ``size`` bytes of activations pass through HBM, 0 where a quarter of SBUF holds them."""
         room = float(self.core.sbuf.value) * self.rank.cores / 4
         return np.where(np.asarray(size) > room, 1.0, 0.0)
+
+    def of_attention(self) -> Engines:
+        """The engines under an attention kernel: no gaps of a compiler where it is written by hand (in NKI)."""
+        gaps = self.rank.tensor_gap is not None and not self.rank.compiled_attention
+        return replace(self, rank=replace(self.rank, tensor_gap=None)) if gaps else self
 
     def tensor(self, dtype: str, columns: Number, instructions: Number, *, what: str = "TensorE") -> Cost:
         """Streaming ``columns`` moving columns in ``instructions`` matmuls."""

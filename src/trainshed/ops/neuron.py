@@ -88,9 +88,11 @@ class NeuronOps:
         """1 where activations of ``size`` bytes go through HBM: always for a kernel by itself."""
         return 1.0 if self.alone else self.engines.spilled(size)
 
-    def _products(self, m: Number, k: Number, n: Number, count: Number, dtype: str) -> Cost:
+    def _products(
+        self, m: Number, k: Number, n: Number, count: Number, dtype: str, engines: Engines | None = None
+    ) -> Cost:
         """TensorE with x stationary (128 rows of it while w streams) or w stationary, whichever takes fewer cycles."""
-        e = self.engines
+        e = engines or self.engines
         deep = whole(k, e.depth(dtype))
         by_rows, by_columns = deep * whole(m, e.partitions), deep * whole(n, e.partitions)
         rows, columns = whole(n, e.bank), whole(m, e.bank)
@@ -170,7 +172,7 @@ class NeuronOps:
         TensorE: both products and the transpose of the probabilities. ScalarE: exp. VectorE: the running maximum and
         the copy of the probabilities out of PSUM. Causal masks skip whole tiles above the diagonal.
         """  # fmt: skip
-        e = self.engines
+        e = self.engines.of_attention()
         shared, qk, v, decompress = _latent(queries, keys, qk_dim, v_dim, latent)
         pairs = _pairs(queries, keys, causal, e.bank) if paired is None else paired
         part = np.minimum(pairs / np.maximum(queries * keys, 1.0), 1.0)
@@ -179,10 +181,12 @@ class NeuronOps:
         elements = sequences * heads * pairs
         turned = elements / e.partitions
         products = [
-            self._products(rows, qk, keys, groups * part, dtype).named("TensorE scores"),
-            self._products(rows, keys, v, groups * part, dtype).named("TensorE values"),
+            self._products(rows, qk, keys, groups * part, dtype, e).named("TensorE scores"),
+            self._products(rows, keys, v, groups * part, dtype, e).named("TensorE values"),
             e.tensor(dtype, turned, turned / e.partitions, what="TensorE transpose of probabilities"),
-            self._products(keys, latent, (qk_dim + v_dim) * heads, sequences * decompress, dtype).named("TensorE keys"),
+            self._products(keys, latent, (qk_dim + v_dim) * heads, sequences * decompress, dtype, e).named(
+                "TensorE keys"
+            ),
         ]
         exp_vector, scalar = e.exponential(elements)
         passes = [e.vector(elements, width=e.bank, what="VectorE maximum")]

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from trainshed.core import Constant, Cost, Dtypes, Number, Plan, UserError, formula, total
+from trainshed.core import Constant, Cost, Dtypes, Number, Plan, Shard, UserError, formula, total
 from trainshed.fabric import Group, collective
 from trainshed.hardware.schema import System
 from trainshed.models import Model
@@ -114,7 +114,10 @@ def _is_text(work: BlockWork) -> bool:
 
 
 def _work(case: _Case, sequences: float, streams: Mapping[str, Number]) -> list[BlockWork]:
-    rank = Rank(chip=case.system.chip, cores=case.lnc, tensor_gap=case.software.fit("tensor_gap"))
+    rank = Rank(
+        chip=case.system.chip, cores=case.lnc, tensor_gap=case.software.fit("tensor_gap"),
+        compiled_attention=getattr(case.software, "attention", "flash") == "naive",
+    )  # fmt: skip
     work = per_rank(
         case.model, Plan(tp=case.tp, lnc=case.lnc), phase="encode", dtypes=case.dtypes, rank=rank,
         streams=streams, sequences=sequences, fused=case.fused,
@@ -149,7 +152,9 @@ def _passes(case: _Case) -> float:
 def _blocks(case: _Case, blocks: Sequence[BlockWork]) -> Cost:
     costs = []
     for b in blocks:
-        each_ = [w.forward.time for w in b.ops] + [_collective(case, c) for c in b.collectives]
+        # the base model: a language model's logits over its vocabulary are no part of an encoding
+        ops = [w for w in b.ops if w.op.shard is not Shard.VOCAB or w.op.role != "head"]
+        each_ = [w.forward.time for w in ops] + [_collective(case, c) for c in b.collectives]
         one = total(b.block.name, each_, unit="s")
         costs.append(formula(f"{b.block.count} x {one.what}", "s", "blocks * each", blocks=b.block.count, each=one))
     return total("graph", costs, unit="s")
