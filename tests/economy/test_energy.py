@@ -98,6 +98,14 @@ def test_unknown_stays_unknown() -> None:
     assert economy.dollars(CATALOGUE.price("trn3"), 144, 1.0) is None
 
 
+def test_what_the_user_sets_stands_above_what_was_fitted() -> None:
+    chip = Catalogue(given={"chip/h100-sxm.idle_power": 50.0}).chip("h100")
+    assert "idle_power" in chip.fitted
+    idle = economy.idle_power(chip)
+    assert idle is not None
+    assert idle.value == 50.0
+
+
 def test_facility_is_everything_times_pue() -> None:
     system = CATALOGUE.system("trn2-ultra")
     joules = economy.energy(system.chip, Activity(), 10.0, ranks=256)

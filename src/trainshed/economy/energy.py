@@ -61,8 +61,9 @@ def _scale(chip: Chip) -> Constant:
 
 
 def idle_power(chip: Chip) -> Constant | None:
-    """Watts of a chip that runs but computes nothing: fitted to measurements of load, else its idle snapshot."""
-    return chip.fitted.get("idle_power", chip.idle_power)
+    """Watts of a chip that runs but computes nothing: the user's, else fitted under load, else its idle snapshot."""
+    stated = chip.idle_power
+    return stated if stated is not None and stated.status == "given" else chip.fitted.get("idle_power", stated)
 
 
 def energy(
