@@ -144,9 +144,13 @@ def test_causal_attention_computes_half_the_square_and_the_diagonal_blocks() -> 
     assert seconds(attention(qk_dim=256, v_dim=256)) - GAP == pytest.approx(exact, rel=0.03)
 
 
-def test_narrow_heads_are_bound_by_their_exponentials() -> None:
-    cost = attention(qk_dim=32, v_dim=32)
+def test_light_products_are_bound_by_their_exponentials() -> None:
+    cost = attention(qk_dim=64, v_dim=0)
     assert seconds(cost) - GAP == pytest.approx(float(cost.activity.scalar) / 4e12, rel=1e-9)
+
+
+def test_heads_narrower_than_the_matrix_unit_leave_part_of_it_idle() -> None:
+    assert seconds(attention(qk_dim=96, v_dim=96)) == pytest.approx(seconds(attention(qk_dim=128, v_dim=128)), rel=0.05)
 
 
 def test_a_window_counts_its_pairs() -> None:

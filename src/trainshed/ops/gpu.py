@@ -112,7 +112,8 @@ class GpuOps:
     ) -> OpCost:
         """``count`` equal products y[m, n] = x[m, k] · w[k, n] in one kernel."""
         padded = count * grid_flops(self._core, m=m, k=k, n=n, count=count)
-        size = count * (m * k + m * n) * BYTES[activations]
+        # results leave the accumulators in 16 bit at least; a narrower copy is a pass of its own
+        size = count * (m * k * BYTES[activations] + m * n * max(BYTES[activations], BYTES["bf16"]))
         size = size + count * k * n * BYTES[weights] * float(read_weights)
         product = self.product_dtype(dtype)
         activity = Activity(macs={product: m * k * n * count}, memory={"hbm": size})
@@ -139,7 +140,8 @@ class GpuOps:
             grid_flops(self._core, m=each, k=k, n=up, count=active)
             + grid_flops(self._core, m=each, k=n, n=k, count=active)
         )
-        size = active * k * (up + n) * BYTES[weights] + tokens * (2 * k + up + n) * BYTES[activations]
+        wide = max(BYTES[activations], BYTES["bf16"])
+        size = active * k * (up + n) * BYTES[weights] + tokens * ((k + n) * BYTES[activations] + (up + k) * wide)
         macs = tokens * k * (up + n)
         activity = Activity(
             macs={self.product_dtype(dtype): macs}, memory={"hbm": size}, vector=tokens * up, scalar=tokens * n
@@ -236,7 +238,9 @@ class GpuOps:
             groups * length * key_dim / 2 + heads * length * value_dim / 2 + 2 * heads * key_dim * value_dim
         )
         width = heads * value_dim * 2 + groups * key_dim * 2 + 2 * conv_channels
-        states = 2 * sequences * heads * key_dim * value_dim * BYTES["fp32"]
+        # each chunk's state is written, carried on (read, written) and read; one token's is read and written
+        touched = np.where(np.asarray(length) > 1, 4.0, 2.0)
+        states = touched * tokens / length * heads * key_dim * value_dim * BYTES["fp32"]
         size = factor * (tokens * width * BYTES[dtype] + states)
         operations = factor * tokens * conv_channels * conv_width * 2
         activity = Activity(macs={self.product_dtype(dtype): macs}, memory={"hbm": size}, vector=operations,
