@@ -172,7 +172,7 @@ def rhd(call: Call) -> Way:
     """Recursive halving and doubling: log2 steps with one partner each, half of the buffer first, then a quarter, ….
 
     On a torus parts of the buffer take the axes in turn; AWS calls the over-subscription of links partial, so half of
-    what messages to everyone would suffer is taken.
+    what messages to everyone would suffer is taken. A step has one partner, so the levels take turns.
     """
     shares = call.shares
     steps = [call.rounds * np.ceil(np.log2(np.maximum(np.asarray(s.fan), 1.0))) for s in shares]
@@ -180,7 +180,7 @@ def rhd(call: Call) -> Way:
     carried = [
         call.rounds * call.size / s.inner * (1.0 - 1.0 / s.fan) * r for s, r in zip(shares, routed, strict=True)
     ]
-    moved = transfer(shares, carried, call.links, call.concurrent)
+    moved = transfer(shares, carried, call.links, call.concurrent, together=False)
     return Way(time=total("rhd", [latency(shares, steps), moved]), carried=carried)
 
 

@@ -42,11 +42,11 @@ def latency(shares: Sequence[Share], steps: Sequence[Number], *, protocol: str =
 
 def transfer(
     shares: Sequence[Share], carried: Sequence[Number], links: Sequence[Number], concurrent: Number = 1.0, *,
-    fraction: str = "", reach: str = "efficiency", local: Number | None = None,
+    fraction: str = "", reach: str = "efficiency", local: Number | None = None, together: bool = True,
 ) -> Cost:  # fmt: skip
-    """``carried`` bytes of one member over each level, all levels at work at once, so that the slowest counts.
+    """``carried`` bytes of one member over each level.
 
-    ``links``: the part of a chip's links of that level in use. ``fraction`` names a mechanism that the rate is
+    ``together``: all levels at work at once, so that the slowest counts; else one after another. ``links``: the part of a chip's links of that level in use. ``fraction`` names a mechanism that the rate is
     multiplied with (``low_latency``: half of each word of NCCL's LL is flag), ``reach`` the one that says what part of
     the data sheet's rate is reached. ``local``: bytes copied inside a rank, at ``last_step`` of a link byte's cost.
     """
@@ -67,7 +67,8 @@ def transfer(
             rate += f" * {fraction}{i}"
             names[f"{fraction}{i}"] = fitted[fraction]
         words.append(f"{moved} * sharing{i} / ({rate})")
-    expression = words[0] if len(words) == 1 else f"max({', '.join(words)})" if words else "0.0"
+    joined = f"max({', '.join(words)})" if together else " + ".join(words)
+    expression = words[0] if len(words) == 1 else joined if words else "0.0"
     return formula("bytes over links", "s", expression, **names)
 
 
