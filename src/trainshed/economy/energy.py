@@ -63,7 +63,9 @@ def _scale(chip: Chip) -> Constant:
 def idle_power(chip: Chip) -> Constant | None:
     """Watts of a chip that runs but computes nothing: the user's, else fitted under load, else its idle snapshot."""
     stated = chip.idle_power
-    return stated if stated is not None and stated.status == "given" else chip.fitted.get("idle_power", stated)
+    if "idle_power" not in chip.fitted or (stated is not None and stated.status == "given"):
+        return stated
+    return chip.fit("idle_power")
 
 
 def energy(

@@ -25,9 +25,7 @@ def break_even(rival_price: Constant | None, rate: Number, rival_rate: Number) -
     """
     if rival_price is None:
         return None
-    return formula(
-        "break-even price", "USD/h", "price * rate / rival", price=rival_price, rate=rate, rival=rival_rate
-    )
+    return formula("break-even price", "USD/h", "price * rate / rival", price=rival_price, rate=rate, rival=rival_rate)
 
 
 def carbon(joules: Cost | None, intensity: Constant | None) -> Cost | None:

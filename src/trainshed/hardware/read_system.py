@@ -120,9 +120,7 @@ class SystemReader:
             profiles = self.overheads()
             entry = profiles.table(profile or "default")
             if entry is None:
-                raise table.error(
-                    "unknown overhead profile", "overhead", value=profile, expected=", ".join(profiles)
-                )
+                raise table.error("unknown overhead profile", "overhead", value=profile, expected=", ".join(profiles))
             numbers = {key: entry.optional_number(key, unit, name=key) for key, unit in OVERHEAD_UNITS.items()}
             entry.done()
             if numbers["pue"] is None:

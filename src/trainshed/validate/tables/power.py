@@ -91,9 +91,7 @@ def _training(row: Row, setup: Any, system: System) -> Prediction:
     run, model = row.json("run"), configs.load(row)
     framework = setup.software.default_framework(system.chip.vendor)
     degrees = {name: int(run[name]) for name in _PLAN if name in run}
-    plan = Plan(
-        **degrees, sp=int(degrees.get("tp", 1) > 1), mb=int(run.get("micro_batch", 1)), zero=framework.zero
-    )
+    plan = Plan(**degrees, sp=int(degrees.get("tp", 1) > 1), mb=int(run.get("micro_batch", 1)), zero=framework.zero)
     job = training.TrainingJob(
         sequence=float(run["seq"]), global_batch=float(run["global_batch"]), dtype=str(run.get("dtype", "bf16"))
     )
