@@ -24,7 +24,8 @@ NEURON_UNITS = {
     "tensor_clock": "Hz", "tensor_rows": "row", "tensor_columns": "column", "mx_rows": "row?", "matmul_floor": "cycle",
     "vector_clock": "Hz", "scalar_clock": "Hz", "gpsimd_clock": "Hz", "gpsimd_lanes": "element/cycle",
     "instruction_floor": "cycle", "instruction_overhead": "s", "sbuf": "B", "psum": "B", "psum_banks": "count",
-    "partitions": "row", "dma_engines": "count", "dma_bandwidth": "B/s", "dma_fixed": "s", "semaphore": "s", "dma_per_descriptor": "s",
+    "partitions": "row", "dma_engines": "count", "dma_bandwidth": "B/s", "dma_fixed": "s", "semaphore": "s",
+    "dma_per_descriptor": "s",
     "quantize_elements_per_cycle": "element/cycle?", "vector_exp_speedup": "1?",
 }  # fmt: skip
 NEURON_MAPS = {
