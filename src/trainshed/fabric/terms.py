@@ -46,9 +46,10 @@ def transfer(
 ) -> Cost:  # fmt: skip
     """``carried`` bytes of one member over each level.
 
-    ``together``: all levels at work at once, so that the slowest counts; else one after another. ``links``: the part of a chip's links of that level in use. ``fraction`` names a mechanism that the rate is
-    multiplied with (``low_latency``: half of each word of NCCL's LL is flag), ``reach`` the one that says what part of
-    the data sheet's rate is reached. ``local``: bytes copied inside a rank, at ``last_step`` of a link byte's cost.
+    ``together``: all levels at work at once, so that the slowest counts; else one after another. ``links``: the part of
+    a chip's links of that level in use. ``fraction`` names a mechanism that the rate is multiplied with
+    (``low_latency``: NCCL's LL words carry flags), ``reach`` the one that says what part of the data sheet's rate is
+    reached. ``local``: bytes copied inside a rank, at ``last_step`` of a link byte's cost.
     """
     names: Names = {}
     words = []
