@@ -22,6 +22,7 @@ from trainshed.parallel import divides
 from trainshed.planner.axes import IntArray, divisors, keep, pareto, powers_of_two, rows, table
 from trainshed.software.schema import Framework
 from trainshed.training import LEAST_BATCH, TrainingJob, step
+from trainshed.training.answer import without_lnc
 from trainshed.training.money import energy_per_token
 
 Minimise = Literal["time", "usd", "joules", "chips"]
@@ -60,7 +61,7 @@ class Ranked:
         """One plan by its index."""
         for t in self.tables:
             if index < t.shape[0]:
-                return t.at(index)
+                return without_lnc(t.at(index), self.system)
             index -= t.shape[0]
         raise IndexError(index)
 

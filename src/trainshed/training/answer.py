@@ -58,6 +58,11 @@ def filled_in(plan: Plan, system: System, model: Model | None = None) -> Plan:
     return plan.replace(etp=plan.tp) if routed and plan.ep == plan.etp == 1 else plan
 
 
+def without_lnc(plan: Plan, system: System) -> Plan:
+    """The plan as people write it: no rank size on chips whose ranks are whole."""
+    return plan if system.chip.lnc is not None else plan.replace(lnc=0)
+
+
 def chips_of(plan: Plan, system: System) -> int:
     """Chips that the plan's ranks take, rounded up to whole chips."""
     return int(np.ceil(float(plan.ranks) * rank_of(system, plan).share))
@@ -79,7 +84,7 @@ def figures(priced: TrainingStep, system: System, price: Constant | None) -> dic
         "power_w": None if watts is None else _f(watts.value), "power_breakdown_w": _power(priced, system),
         "energy_per_token_j": None if joules is None else _f(joules.value),
         "usd_per_million_tokens": None if dollars is None else _f(dollars.value) * 1e6,
-        "chips": round(chips), "ultraservers": chips / system.ultraserver_chips, "plan": str(priced.plan),
+        "chips": round(chips), "ultraservers": chips / system.ultraserver_chips, "plan": str(without_lnc(priced.plan, system)),
         "global_batch": _f(priced.batch), "memory_capacity_per_chip_bytes": _f(priced.capacity) * per_chip,
     }  # fmt: skip
 
@@ -112,7 +117,12 @@ def assumptions(
         )  # fmt: skip
     if searched:
         said.append(
-            Assumption(what="plan", value=str(priced.plan), status="derived", source=f"best of {searched} plans priced")
+            Assumption(
+                what="plan",
+                value=str(without_lnc(priced.plan, system)),
+                status="derived",
+                source=f"best of {searched} plans priced",
+            )
         )
     if job.kind == "lora":
         said.append(
