@@ -140,6 +140,8 @@ class Block:
     kind: str
     ops: tuple[Op, ...]
     count: int = 1
+    side_by_side: bool = False
+    """Attention and MLP read the same input and are reduced together (GPT-J, PaLM, Falcon)."""
     train_only: bool = False
     """Multi-token-prediction heads: present in training, not in plain serving."""
 

@@ -55,7 +55,11 @@ class Stack:
         kinds = list(dict.fromkeys(self.layers))
         names = {kind: self.prefix + kind.name(kinds) for kind in kinds}
         counts = Counter(self.layers)
-        blocks = [Block(name=names[k], kind="layer", ops=tuple(self.layer(k)), count=counts[k]) for k in kinds]
+        beside = self.family.norms in ("shared", "parallel")
+        blocks = [
+            Block(name=names[k], kind="layer", ops=tuple(self.layer(k)), count=counts[k], side_by_side=beside)
+            for k in kinds
+        ]
         return blocks, [names[k] for k in self.layers]
 
     def norm(self, name: str) -> Op:

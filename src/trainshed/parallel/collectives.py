@@ -38,6 +38,8 @@ class _Maker:
 
     def block(self, block: Block) -> Iterator[Collective]:
         for op in block.ops:
+            if self.layout.phase == "decode" and op.stream != "tokens":
+                continue  # an encoder or a text that was read before decoding
             if isinstance(op, Experts):
                 yield from self._experts(op, block)
             elif isinstance(op, Attention):
@@ -59,6 +61,8 @@ class _Maker:
     def _row(self, op: Matmul, block: Block) -> Iterator[Collective]:
         size = self.layout.tokens(op, block) * op.n * self.size
         attention = op.role in ("attention", "state_space")
+        if attention and block.side_by_side:
+            return  # its output is added to the MLP's before one reduction of both
         span = self.spans["attention_tp" if attention else "tp"]
         name, sp, plain = op.name, self.sp, self.plain
         if not attention:

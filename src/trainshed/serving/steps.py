@@ -10,6 +10,7 @@ import numpy as np
 from trainshed.core import Attention, Constant, Cost, Experts, Matmul, Number, Op, Scan, formula, longest, total
 from trainshed.core.activity import NOTHING, Activity
 from trainshed.fabric import Group, collective
+from trainshed.models import Model
 from trainshed.ops.base import OpCost, Rank
 from trainshed.parallel import BlockWork, Collective, Phase, RankWork, per_rank
 from trainshed.parallel.work import activity_of, add_up
@@ -28,6 +29,8 @@ class Step:
 
 def prefill(worker: Worker, *, sequences: Number, tokens: Number) -> Step:
     """``sequences`` prompts of ``tokens`` tokens in one pass, up to their first output token."""
+    if _encodes(worker.model):
+        return _pass(worker, "prefill", sequences, {"encoder": tokens, "tokens": 1.0}, None)
     return _pass(worker, "prefill", sequences, {"tokens": tokens}, tokens)
 
 
@@ -41,9 +44,16 @@ def decode(worker: Worker, *, sequences: Number, context: Number, beside: Mappin
 
     Under pipeline parallelism the batch is cut into as many parts as there are stages; a step is one part's way
     through all of them, because the others follow in its wake. ``beside``: tokens of streams that the model attends to
-    and has read before (the text of a music model).
+    and has read before (the text of a music model); what an encoder read is taken to be as long as the context.
     """
+    if beside is None and _encodes(worker.model):
+        beside = {"encoder": context}
     return _pass(worker, "decode", sequences / worker.degree("pp"), {"tokens": 1.0, **(beside or {})}, context)
+
+
+def _encodes(model: Model) -> bool:
+    """Whether prompts pass an encoder of their own (T5)."""
+    return any(op.stream == "encoder" for block in model.graph.blocks for op in block.ops)
 
 
 def _pass(
