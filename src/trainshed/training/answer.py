@@ -84,7 +84,8 @@ def figures(priced: TrainingStep, system: System, price: Constant | None) -> dic
         "power_w": None if watts is None else _f(watts.value), "power_breakdown_w": _power(priced, system),
         "energy_per_token_j": None if joules is None else _f(joules.value),
         "usd_per_million_tokens": None if dollars is None else _f(dollars.value) * 1e6,
-        "chips": round(chips), "ultraservers": chips / system.ultraserver_chips, "plan": str(without_lnc(priced.plan, system)),
+        "chips": round(chips), "ultraservers": chips / system.ultraserver_chips,
+        "plan": str(without_lnc(priced.plan, system)),
         "global_batch": _f(priced.batch), "memory_capacity_per_chip_bytes": _f(priced.capacity) * per_chip,
     }  # fmt: skip
 
