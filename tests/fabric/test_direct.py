@@ -74,8 +74,9 @@ def test_without_a_library_only_links_count(switch: tuple[Level, ...]) -> None:
 
 
 def test_pairs_cost_set_up() -> None:
-    with_pairs, without = (level("rack", 72, 1e11, pair=1e-8),), (level("rack", 72, 1e11),)
-    assert take(with_pairs, "all_to_all", 64) - take(without, "all_to_all", 64) == pytest.approx(64 * 64 * 1e-8)
+    with_pairs, without = (level("rack", 72, 1e11, pair=1e-8, pair_most=32.0),), (level("rack", 72, 1e11),)
+    for n, pairs in ((8, 64), (32, 1024), (64, 64 * 32)):
+        assert take(with_pairs, "all_to_all", n) - take(without, "all_to_all", n) == pytest.approx(pairs * 1e-8)
 
 
 def test_dispatch_sends_each_copy_or_once_per_node(two_levels: tuple[Level, ...]) -> None:

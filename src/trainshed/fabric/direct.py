@@ -76,13 +76,15 @@ def once_per_domain(call: Call) -> Way:
 
 
 def _peers(call: Call) -> Cost:
-    """What a library spends on setting up all pairs of a group."""
+    """What a library spends on setting up all pairs of a group; beyond the groups measured it grows with the ranks."""
     names: dict[str, Number | Constant] = {}
     words = []
     for i, share in enumerate(call.shares):
-        if "pair" in share.level.fitted:
-            names |= {f"ranks{i}": share.ranks * share.outermost, f"pair{i}": share.level.fitted["pair"]}
-            words.append(f"ranks{i} * ranks{i} * pair{i}")
+        fitted = share.level.fitted
+        if "pair" in fitted and "pair_most" in fitted:
+            names |= {f"ranks{i}": share.ranks * share.outermost, f"pair{i}": fitted["pair"],
+                      f"most{i}": fitted["pair_most"]}  # fmt: skip
+            words.append(f"ranks{i} * min(ranks{i}, most{i}) * pair{i}")
     return formula("pairs", "s", " + ".join(words) or "0.0", **names)
 
 
