@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
 from trainshed import models, serving, training
-from trainshed.core import Dtypes, Evidence, UserError
+from trainshed.core import BYTES, Dtypes, Evidence, UserError
 from trainshed.hardware import Chip, System
 from trainshed.ops.base import Rank, device
 from trainshed.planner.serve import Option, Search, best_serve
@@ -28,6 +28,8 @@ ISL, OSL = 1024.0, 1024.0
 #: Chips that are compared per chip; TP inside them stays in the scale-up domain of every system.
 CHIPS = 16
 SEQUENCE = 8192.0
+#: Engines tried per vendor, "" being the usual one (of AWS: compiled by XLA, or hand-written kernels).
+ENGINES: Mapping[str, Mapping[str, str]] = {"AWS": {"compiled": "", "NKI megakernels": "nki-megakernel"}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,15 @@ class Trained:
     def per_chip(self) -> float:
         """Tokens per second and chip."""
         return self.tokens_per_s / self.chips
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One way to serve: the vendor's usual engine or a named one, products as the checkpoint has them or in 8 bits."""
+
+    label: str
+    engine: str
+    narrow: bool
 
 
 class Lab:
@@ -85,27 +96,43 @@ class Lab:
             joules_per_token=None if joules is None else float(joules.value),
         )  # fmt: skip
 
-    def serve(self, model: str, system: str, chips: int = CHIPS) -> Search:
+    def ways(self, system: str) -> tuple[Way, ...]:
+        """How a model may be served there: engines of the chip's vendor, products as published or in 8 bits."""
+        engines = ENGINES.get(self.system(system).chip.vendor, {"": ""})
+        return tuple(
+            Way(label=f"{label}{', ' if label else ''}{products}", engine=engine, narrow=narrow)
+            for label, engine in engines.items()
+            for products, narrow in (("dtypes as published", False), ("8-bit products", True))
+        )
+
+    def serve(self, model: str, system: str, way: Way, chips: int = CHIPS) -> Search:
         """All plans with all numbers of users (their front), and the plans that answer one user soonest."""
-        key = ("serve", model, system, chips)
+        key = ("serve", model, system, way, chips)
         if key not in self._known:
-            place = self.system(system)
+            place, what, software = self.system(system), models.load(model), self.setup.software
+            stored = serving.default_dtypes(what)
+            dtypes = _narrowed(stored, place.chip) if way.narrow else stored
             self._known[key] = best_serve(
-                models.load(model), place, chips=chips, minimise="time",
+                what, place, chips=chips, minimise="time", dtypes=dtypes,
                 work=Workload(mode="closed", isl=ISL, osl=OSL, concurrency=1.0),
-                engine=self.setup.software.default_engine(place.chip.vendor),
+                engine=software.engine(way.engine) if way.engine else software.default_engine(place.chip.vendor),
             )  # fmt: skip
         found: Search = self._known[key]
         return found
 
-    def fastest(self, model: str, system: str, chips: int = CHIPS) -> Option:
+    def fastest(self, model: str, system: str, way: Way, chips: int = CHIPS) -> Option:
         """What answers a single user soonest."""
-        return self.serve(model, system, chips).ranked[0]
+        return self.serve(model, system, way, chips).ranked[0]
 
-    def most(self, model: str, system: str, tpot_s: float, chips: int = CHIPS) -> Option | None:
+    def most(self, model: str, system: str, tpot_s: float, way: Way, chips: int = CHIPS) -> Option | None:
         """Most tokens per chip at no more than ``tpot_s`` per token and user; None where nothing is that fast."""
-        kept = [o for o in self.serve(model, system, chips).pareto if o.tpot_s <= tpot_s]
+        kept = [o for o in self.serve(model, system, way, chips).pareto if o.tpot_s <= tpot_s]
         return max(kept, key=lambda o: o.tokens_per_s_per_chip, default=None)
+
+    def best(self, model: str, system: str, tpot_s: float, chips: int = CHIPS) -> Option | None:
+        """The same by whichever way is best."""
+        found = [self.most(model, system, tpot_s, way, chips) for way in self.ways(system)]
+        return max((o for o in found if o), key=lambda o: o.tokens_per_s_per_chip, default=None)
 
     def prefill_s(self, model: str, system: str, dtype: str, chips: int = CHIPS) -> float:
         """Seconds of the fastest prefill of one long prompt with products in ``dtype``."""
@@ -117,12 +144,26 @@ class Lab:
         )  # fmt: skip
         return min(o.ttft_s for o in found.ranked)
 
-    def generate(self, model: str, system: str, chips: int) -> dict[str, Any]:
-        """Frames or seconds of sound."""
-        out = media(
-            models.load(model), self.system(system), MediaWork(), chips=chips, software=self.setup.software,
-            price=self.setup.catalogue.price(system),
-        ).result  # fmt: skip
+    def generate(self, model: str, system: str, rate: str, chips: int = 8) -> float:
+        """Most of ``rate`` (frames or seconds of sound per second) per chip, over TP and batch sizes that fit."""
+        found = [
+            made[rate] / made["chips"]
+            for tp in (1, 2, 4, 8)
+            for batch in (1, 4, 16, 64)
+            if (made := self._media(model, system, f"tp{tp}", batch, chips)) is not None
+        ]
+        if not found:
+            raise UserError("no plan fits", where=system, value=model, expected="more memory")
+        return float(max(found))
+
+    def _media(self, model: str, system: str, plan: str, batch: int, chips: int) -> dict[str, Any] | None:
+        try:
+            out = media(
+                models.load(model), self.system(system), MediaWork(batch=batch), chips=chips, plan=plan,
+                software=self.setup.software,
+            ).result  # fmt: skip
+        except UserError:
+            return None
         assert isinstance(out, dict)
         return out
 
@@ -153,6 +194,15 @@ class Lab:
             moe=what.active_parameters < what.parameters, dtype_class=DTYPE_CLASS[dtype],
             catalogue=self.setup.catalogue,
         )  # fmt: skip
+
+
+def _narrowed(stored: Dtypes, chip: Chip) -> Dtypes:
+    """Weights, cache and products in 8 bits; what the checkpoint keeps narrower stays so."""
+    width = eight_bit(chip)
+    experts = stored.of("experts")
+    return replace(
+        stored, weights=width, kv="fp8", matmul=width, experts=experts if BYTES[experts] < 1 else width,
+    )  # fmt: skip
 
 
 def eight_bit(chip: Chip) -> str:

@@ -81,15 +81,16 @@ def training_speed(lab: Lab, claim: Mapping[str, Any]) -> Found:
 
 def serving_speed(lab: Lab, claim: Mapping[str, Any]) -> Found:
     """Output tokens per second of one UltraServer of each kind at the same interactivity."""
-    values = {}
+    names = (claim["subject"], claim["baseline"])
+    values: dict[str, float] = {}
     for model in claim["models"]:
-        best = [
-            lab.most(model, name, claim["tpot_s"], lab.system(name).ultraserver_chips)
-            for name in (claim["subject"], claim["baseline"])
-        ]
+        best = [lab.best(model, n, claim["tpot_s"], lab.system(n).ultraserver_chips) for n in names]
         if best[0] and best[1]:
             values[model] = best[0].tokens_per_s / best[1].tokens_per_s
-    how = f"output tokens per second of one UltraServer, {_requests()}, at most {1e3 * claim['tpot_s']:g} ms per token"
+    how = (
+        f"output tokens per second of one UltraServer, {_requests()}, at most {1e3 * claim['tpot_s']:g} ms per token, "
+        "best plan, engine and product dtype on each"
+    )
     return Found(values=values, how=how, evidence=_serving(lab, claim, claim["models"][0]))
 
 
@@ -112,7 +113,7 @@ def work_per_joule(lab: Lab, claim: Mapping[str, Any]) -> Found:
     subject, baseline = claim["subject"], claim["baseline"]
     new, old = lab.system(subject), lab.system(baseline)
     trained = [lab.train("llama-3.1-405b", s.name, 16 * s.ultraserver_chips, eight_bit(s.chip)) for s in (new, old)]
-    served = [lab.most("gpt-oss-120b", name, 0.05) for name in (subject, baseline)]
+    served = [lab.best("gpt-oss-120b", name, 0.05) for name in (subject, baseline)]
     assert served[0] is not None
     assert served[1] is not None
     names = ("training llama-3.1-405b, 8-bit", "serving gpt-oss-120b")
@@ -131,23 +132,25 @@ def work_per_joule(lab: Lab, claim: Mapping[str, Any]) -> Found:
 def tokens_per_chip(lab: Lab, claim: Mapping[str, Any]) -> Found:
     """Output tokens per second and chip at the same interactivity."""
     values = {}
-    for limit in claim["limits_s"]:
-        new, old = (lab.most(claim["model"], name, limit) for name in (claim["subject"], claim["baseline"]))
-        if new and old:
-            values[f"at most {1e3 * limit:g} ms per token"] = new.tokens_per_s_per_chip / old.tokens_per_s_per_chip
+    for way in lab.ways(claim["subject"]):
+        for limit in claim["limits_s"]:
+            new, old = (lab.most(claim["model"], name, limit, way) for name in (claim["subject"], claim["baseline"]))
+            if new and old:
+                label = f"{way.label}, at most {1e3 * limit:g} ms per token"
+                values[label] = new.tokens_per_s_per_chip / old.tokens_per_s_per_chip
     how = f"tokens per second and chip of {CHIPS} chips each, {_requests()}, best plan and number of users on each"
     return Found(values=values, how=how, evidence=_serving(lab, claim, claim["model"]))
 
 
 def response(lab: Lab, claim: Mapping[str, Any]) -> Found:
-    """Times of a single user on the fastest plan."""
-    new, old = (lab.fastest(claim["model"], name) for name in (claim["subject"], claim["baseline"]))
-    values = {
-        "first token": old.ttft_s / new.ttft_s, "each further token": old.tpot_s / new.tpot_s,
-        "whole answer": old.e2e_s / new.e2e_s,
-    }  # fmt: skip
-    plans = " against ".join(f"{o.plan} ({o.e2e_s:.2f} s)" for o in (new, old))
-    how = f"one user on {CHIPS} chips, {_requests()}: {plans}"
+    """Time of a single user's whole answer on the fastest plan."""
+    values, told = {}, []
+    for way in lab.ways(claim["subject"]):
+        new, old = (lab.fastest(claim["model"], name, way) for name in (claim["subject"], claim["baseline"]))
+        values[way.label] = old.e2e_s / new.e2e_s
+        plans = " against ".join(f"{o.plan} ({o.ttft_s:.3f} s + {1e3 * o.tpot_s:.2f} ms per token)" for o in (new, old))
+        told.append(f"{way.label}: {plans}")
+    how = f"one user on {CHIPS} chips, {_requests()}, time of the whole answer; {'; '.join(told)}"
     return Found(values=values, how=how, evidence=_serving(lab, claim, claim["model"]))
 
 
@@ -157,7 +160,7 @@ def tokens_per_megawatt(lab: Lab, claim: Mapping[str, Any]) -> Found:
     systems = [lab.system(claim[s]) for s in ("subject", "baseline")]
     beside = [sum(float(c.value) for c in (s.overhead.host, s.overhead.switch) if c is not None) for s in systems]
     for limit in claim["limits_s"]:
-        best = [lab.most(claim["model"], s.name, limit) for s in systems]
+        best = [lab.best(claim["model"], s.name, limit) for s in systems]
         if best[0] is None or best[1] is None:
             continue
         label = f"at most {1e3 * limit:g} ms per token"
@@ -176,18 +179,19 @@ def tokens_per_megawatt(lab: Lab, claim: Mapping[str, Any]) -> Found:
 
 def cost_of_unpriced(lab: Lab, claim: Mapping[str, Any]) -> Found:
     """The price per chip-hour at which the claim would hold, as nobody prints one."""
-    own = lab.most(claim["model"], claim["subject"], claim["tpot_s"])
+    own = lab.best(claim["model"], claim["subject"], claim["tpot_s"])
     told = []
     for rival in claim["rivals"]:
-        other, price = (
-            lab.most(claim["model"], rival, claim["tpot_s"], lab.system(rival).instance_chips),
-            lab.price(rival),
-        )
+        other = lab.best(claim["model"], rival, claim["tpot_s"], lab.system(rival).instance_chips)
+        price = lab.price(rival)
         if own is None or other is None or price is None:
             continue
         even = price * own.tokens_per_s_per_chip / other.tokens_per_s_per_chip
         told.append(f"{even * (1 - claim['claimed']):.2f} USD per chip-hour against {rival} (equal cost at {even:.2f})")
-    how = f"{claim['model']}, {_requests()}, at most {1e3 * claim['tpot_s']:g} ms per token, best plan on each"
+    how = (
+        f"{claim['model']}, {_requests()}, at most {1e3 * claim['tpot_s']:g} ms per token, best plan, engine and "
+        "product dtype on each"
+    )
     cannot = "no price of a Trainium3 chip is published"
     if told:
         cannot += f"; it would hold below {', '.join(told)}"
@@ -208,7 +212,7 @@ def cost_saved(lab: Lab, claim: Mapping[str, Any]) -> Found:
 
 def _dollars(lab: Lab, model: str, system: str, tpot_s: float) -> float | None:
     """USD per hour and token per second, of one instance."""
-    best, price = lab.most(model, system, tpot_s, lab.system(system).instance_chips), lab.price(system)
+    best, price = lab.best(model, system, tpot_s, lab.system(system).instance_chips), lab.price(system)
     return None if best is None or price is None else price / best.tokens_per_s_per_chip
 
 
@@ -216,13 +220,12 @@ def music_cost_saved(lab: Lab, claim: Mapping[str, Any]) -> Found:
     """Share of a rival's dollars per second of music that is saved, with a public model of that kind."""
     cost = {}
     for name in (claim["subject"], *claim["rivals"]):
-        made = lab.generate(claim["model"], name, lab.system(name).instance_chips)
-        cost[name] = made.get("usd_per_thousand_audio_seconds")
-    own = cost[claim["subject"]]
-    values = {f"against {r}": 1.0 - own / cost[r] for r in claim["rivals"] if own and cost[r]}
-    how = (
-        f"USD per second of sound at published prices, {claim['model']} (HummingLM is not public), one song per replica"
-    )
+        price = lab.price(name)
+        if price is not None:
+            cost[name] = price / lab.generate(claim["model"], name, "audio_s_per_s")
+    own = cost.get(claim["subject"])
+    values = {f"against {r}": 1.0 - own / cost[r] for r in claim["rivals"] if own and r in cost}
+    how = f"USD per second of sound at published prices, {claim['model']} (HummingLM is not public), best batch"
     return Found(values=values, how=how, evidence=_forward(lab, claim, claim["model"]))
 
 
@@ -230,14 +233,13 @@ def frames(lab: Lab, claim: Mapping[str, Any]) -> Found:
     """Frames per second and chip of public video models."""
     values, told = {}, []
     for model in claim["models"]:
-        own = lab.generate(model, claim["subject"], CHIPS)
+        own = lab.generate(model, claim["subject"], "frames_per_s")
         for rival in claim["rivals"]:
-            other = lab.generate(model, rival, lab.system(rival).instance_chips)
-            ratio = own["frames_per_s_per_chip"] / other["frames_per_s_per_chip"]
+            ratio = own / lab.generate(model, rival, "frames_per_s")
             values[f"{model} against {rival}"] = ratio
             if (price := lab.price(rival)) is not None:
                 told.append(f"{model}: half the cost of {rival} below {0.5 * price * ratio:.2f} USD per chip-hour")
-    how = f"frames per second and chip, published defaults of the models, best plan on each; {'; '.join(told)}"
+    how = f"frames per second and chip, published defaults of the models, best plan and batch; {'; '.join(told)}"
     return Found(values=values, how=how, evidence=_forward(lab, claim, claim["models"][0]))
 
 
@@ -252,7 +254,8 @@ def announced_compute(lab: Lab, claim: Mapping[str, Any]) -> Found:
 
 def announced_bandwidth(lab: Lab, claim: Mapping[str, Any]) -> Found:
     """What decoding would gain if the announced ratio were true."""
-    new, old = (lab.fastest(claim["model"], claim[s]) for s in ("subject", "baseline"))
+    way = lab.ways(claim["subject"])[-1]
+    new, old = (lab.fastest(claim["model"], claim[s], way) for s in ("subject", "baseline"))
     sheet = [float(lab.system(claim[s]).chip.hbm_bandwidth.value) for s in ("subject", "baseline")]
     how = f"one user of {claim['model']} on {CHIPS} chips; the data-sheet ratio is {sheet[0] / sheet[1]:.2g}"
     return Found(values={"decode": old.tpot_s / new.tpot_s}, how=how, cannot=_ANNOUNCED)
