@@ -50,7 +50,10 @@ def stage_sends(work: RankWork, timer: BlockTimer, *, micro_batches: Number, beh
         once.append(timer.links.cost("all_gather", tensor, again, dtype).time.named("gather what was received"))
     times = 2.0 * np.asarray(plan.vpp, dtype=np.float64) * micro_batches
     sends = formula("sends between stages", "s", "times * each", times=times, each=total("send", once))
-    return [exposed("sends between stages, exposed", sends, timer.framework.fit("overlap_pp"), behind)]
+    # frameworks that interleave overlap sends with other chunks' work, and only where there are other chunks
+    alone = timer.framework.interleaves & (np.asarray(plan.vpp) == 1)
+    hide = timer.framework.fit("overlap_pp")
+    return [exposed("sends between stages, exposed", sends, hide, np.where(alone, 0.0, behind))]
 
 
 def optimizer_step(work: RankWork, timer: BlockTimer, ops: DeviceOps, job: TrainingJob) -> Cost:
