@@ -89,7 +89,7 @@ def test_a_dtype_without_rate_runs_as_bf16() -> None:
 
 
 def test_unknown_stays_unknown() -> None:
-    chip, system = CATALOGUE.chip("trn4"), CATALOGUE.system("trn1")
+    chip, system = CATALOGUE.chip("trn4"), CATALOGUE.system("inf2.xlarge")
     assert economy.energy(chip, WORK, 1.0, ranks=1) is None
     assert economy.power(chip, WORK, 1.0, ranks=1) is None
     assert economy.overhead(system, 16, 1.0) is None

@@ -116,14 +116,14 @@ def test_values_may_be_arrays(catalogue: Catalogue) -> None:
 
 
 def test_unknown_numbers_may_be_set() -> None:
-    own = Catalogue(given={"chip/trn4.idle_power": 90.0, "price/trn3-gen2": 4.2, "system/trn1.host": 50.0})
+    own = Catalogue(given={"chip/trn4.idle_power": 90.0, "price/trn3-gen2": 4.2, "system/inf2.xlarge.host": 50.0})
     idle = own.chip("trn4").idle_power
     assert idle is not None
     assert (idle.value, idle.unit, idle.status) == (90.0, "W", "given")
     price = own.price("trn3")
     assert price is not None
     assert (price.value, price.status) == (4.2, "given")
-    assert own.system("trn1").overhead.host is not None
+    assert own.system("inf2.xlarge").overhead.host is not None
     assert own.price("trn3-gen1") is None
 
 
