@@ -39,9 +39,7 @@ def test_an_empty_program_only_launches() -> None:
     assert run(16, 0.0) == pytest.approx(1e-4)
 
 
-@pytest.mark.parametrize(
-    ("ranks", "meeting"), [(2, 5e-4), (4, 15e-4), (16, 15e-4 + 2 * 6e-4), (64, 15e-4 + 4 * 6e-4)]
-)
+@pytest.mark.parametrize(("ranks", "meeting"), [(2, 5e-4), (4, 15e-4), (16, 15e-4 + 2 * 6e-4), (64, 15e-4 + 4 * 6e-4)])
 def test_ranks_meet_once_per_launch_whatever_is_inside(ranks: int, meeting: float) -> None:
     """Ranks of a chip one after another, chips in rounds of pairs; 12 collectives meet as often as one."""
     assert run(ranks, np.array([1.0, 12.0])) == pytest.approx(1e-4 + meeting)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainshed.fabric.group import Group, Share, spread
-from trainshed.fabric.topology import distance, extra_layers, one_link, usable
+from trainshed.fabric.topology import distance, doubling_distance, extra_layers, one_link, usable
 from trainshed.hardware.schema import Level
 
 from .conftest import level
@@ -55,6 +55,7 @@ def test_irregular_wiring_lists_its_rings() -> None:
 
 def brute_distance(dims: tuple[int, ...]) -> float:
     """Mean shortest way from a corner to all others of a torus."""
+
     def around(a: int, d: int) -> int:
         return min(a, d - a)
 
@@ -69,6 +70,21 @@ def test_mean_distance_on_a_torus(dims: tuple[int, ...]) -> None:
     assert float(distance(share(lv, chips))) == pytest.approx(brute_distance(dims), rel=0.01)
 
 
+@pytest.mark.parametrize("dims", [(4,), (8,), (4, 4), (2,), (8, 4)])
+def test_recursive_halving_on_a_torus_by_walking_its_steps(dims: tuple[int, ...]) -> None:
+    """Partners at 1, 2, 4, … along one dimension after another; each step halves what is left."""
+    left, passed, sent = 1.0, 0.0, 0.0
+    for dim in dims:
+        apart = 1
+        while apart < dim:
+            left /= 2
+            passed, sent, apart = passed + left * apart, sent + left, 2 * apart
+    chips = int(np.prod(dims))
+    lv = level("t", chips, 1e11, topology="torus", dims=dims)
+    assert float(np.asarray(doubling_distance(share(lv, chips)))) == pytest.approx(passed / sent)
+    assert float(np.asarray(doubling_distance(share(MESH, 8)))) == 1
+
+
 def test_a_switch_is_one_link_away() -> None:
     assert float(distance(share(level("s", 8, 1e11), 8))) == 1
     assert one_link(share(level("s", 8, 1e11), 8)) == 1
@@ -76,11 +92,9 @@ def test_a_switch_is_one_link_away() -> None:
     assert one_link(share(MESH, 8)) == pytest.approx(1 / 7)
 
 
-@pytest.mark.parametrize(
-    ("chips", "layers"), [(64, 0), (65, 1), (8192, 1), (8193, 2), (524_288, 2), (1_000_000, 3)]
-)
+@pytest.mark.parametrize(("chips", "layers"), [(64, 0), (65, 1), (8192, 1), (8193, 2), (524_288, 2), (1_000_000, 3)])
 def test_layers_of_a_leaf_spine_network(chips: int, layers: int) -> None:
     """One leaf of 64 down ports; 8,192 endpoints on two layers and 524,288 on three (SemiAnalysis, Trainium3)."""
-    network = level("network", 10**6, 1e10, topology="leaf-spine")
+    network = level("network", 10**6, 1e10, topology="leaf-spine", radix=128.0)
     assert float(extra_layers(share(network, chips))) == layers
     assert extra_layers(share(TORUS, 4)) == 0

@@ -18,7 +18,7 @@ import numpy as np
 from trainshed.core import Cost, Number, cheapest, formula, total
 from trainshed.fabric.group import Share
 from trainshed.fabric.terms import latency, pipelined, transfer
-from trainshed.fabric.topology import distance, usable
+from trainshed.fabric.topology import distance, doubling_distance, usable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,15 +171,13 @@ def one_shot_mesh(call: Call) -> Way:
 def rhd(call: Call) -> Way:
     """Recursive halving and doubling: log2 steps with one partner each, half of the buffer first, then a quarter, ….
 
-    On a torus parts of the buffer take the axes in turn; AWS calls the over-subscription of links partial, so half of
-    what messages to everyone would suffer is taken. A step has one partner, so the levels take turns.
+    On a torus parts of the buffer take the axes in turn and partners lie 1, 2, 4, … apart, so that links are partly
+    over-subscribed, less than by mesh (AWS). A step has one partner, so the levels take turns.
     """
     shares = call.shares
     steps = [call.rounds * np.ceil(np.log2(np.maximum(np.asarray(s.fan), 1.0))) for s in shares]
-    routed = [0.5 * (1.0 + way) for way in call.distances]
-    carried = [
-        call.rounds * call.size / s.inner * (1.0 - 1.0 / s.fan) * r for s, r in zip(shares, routed, strict=True)
-    ]
+    routed = [doubling_distance(s) for s in shares]
+    carried = [call.rounds * call.size / s.inner * (1.0 - 1.0 / s.fan) * r for s, r in zip(shares, routed, strict=True)]
     moved = transfer(shares, carried, call.links, call.concurrent, together=False)
     return Way(time=total("rhd", [latency(shares, steps), moved]), carried=carried)
 
@@ -198,5 +196,3 @@ def hierarchical(call: Call) -> Way:
         stages.append(cheapest(f"{call.kind} over {share.level.name}", [w.time for w in ways]))
         carried.append(ways[0].carried[0])
     return Way(time=total("hierarchical", stages), carried=carried)
-
-

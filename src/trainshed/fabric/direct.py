@@ -120,5 +120,3 @@ def channels(share: Share, *, peers: Number, message: Number, ranks: Number) -> 
         on=share.active, turns=turns, message=message, each=each, low=np.where(low, 1.0, 0.0), fill=fill,
         channel=know["channel"], channel_low_latency=know["channel_low_latency"],
     )  # fmt: skip
-
-

@@ -80,4 +80,3 @@ def pipelined(what: str, steps: Cost, moved: Cost) -> Cost:
     (the classic bound of pipelined trees: Sanders, Speck, Träff, Parallel Computing 35, 2009).
     """
     return formula(what, "s", "steps + moved + 2.0 * sqrt(steps * moved)", steps=steps, moved=moved)
-

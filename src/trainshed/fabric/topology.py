@@ -9,9 +9,6 @@ import numpy as np
 from trainshed.core import Number
 from trainshed.fabric.group import Share
 
-#: Ports of a switch of a leaf-spine network: 12.8 Tbit/s in logical ports of 100 Gbit/s (SemiAnalysis, Trainium3).
-RADIX = 128
-
 
 def _extents(share: Share) -> list[tuple[float, Number, Number]]:
     """Per torus dimension: its length, how much of it the group spans, and the stride along it."""
@@ -80,11 +77,27 @@ def distance(share: Share) -> Number:
     return np.maximum(hops / pairs, 1.0)
 
 
+def doubling_distance(share: Share) -> Number:
+    """Mean links that a byte passes in recursive halving, partners at 1, 2, 4, … along each dimension in turn.
+
+    A partner at distance 2^k gets a part of 1 / 2^(k+1) of what is left, so that each step loads links alike: half of
+    log2(d) buffers per dimension of d, against (1 − 1/d) that are sent.
+    """
+    fan = np.asarray(share.fan, dtype=np.float64)
+    if share.level.topology not in ("ring", "torus"):
+        return np.ones_like(fan)
+    passed: Number = np.zeros_like(fan)
+    left: Number = np.ones_like(fan)
+    for _, span, step in _extents(share):
+        passed = passed + left * 0.5 * np.ceil(np.log2(np.asarray(span))) * step
+        left = left / span
+    return np.where(fan > 1.0, np.maximum(passed / np.maximum(1.0 - 1.0 / fan, 0.5), 1.0), 1.0)
+
+
 def extra_layers(share: Share) -> Number:
     """Layers of switches above the first one that a leaf-spine network needs for the chips the group spans."""
-    if share.level.topology != "leaf-spine":
+    if share.level.topology != "leaf-spine" or "radix" not in share.level.fitted:
         return 0.0
-    half = RADIX / 2.0
-    layers = [2.0 * half**k for k in (1, 2, 3)]
-    layers[0] = half
-    return np.asarray(sum(np.where(np.asarray(share.span) > reach, 1.0, 0.0) for reach in layers))
+    half = np.asarray(share.level.fitted["radix"].value) / 2.0
+    reached = (half, 2.0 * half**2, 2.0 * half**3)  # a leaf's down ports; two and three layers of folded Clos
+    return np.asarray(sum(np.where(np.asarray(share.span) > reach, 1.0, 0.0) for reach in reached))
