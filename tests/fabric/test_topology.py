@@ -88,7 +88,9 @@ def test_recursive_halving_on_a_torus_by_walking_its_steps(dims: tuple[int, ...]
 def test_a_switch_is_one_link_away() -> None:
     assert float(distance(share(level("s", 8, 1e11), 8))) == 1
     assert one_link(share(level("s", 8, 1e11), 8)) == 1
-    assert one_link(share(TORUS, 16)) == 0.25
+    assert float(one_link(share(TORUS, 16))) == 0.25
+    assert float(one_link(share(TORUS, 4, 4))) == 0.25  # neighbours of a column are adjacent
+    assert float(one_link(share(TORUS, 2, 2))) == 0.125  # two apart in a row: another pair shares the way
     assert one_link(share(MESH, 8)) == pytest.approx(1 / 7)
 
 

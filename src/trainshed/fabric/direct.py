@@ -26,10 +26,9 @@ CHANNELS = (
 def permute(call: Call) -> Way:
     """Every member sends S to its neighbour in the group; those on the outermost level decide."""
     shares = call.shares
-    part = [one_link(s) / s.offset if s.level.topology in ("ring", "torus") else one_link(s) for s in shares]
     carried = [s.active * call.size for s in shares]
     steps = latency(shares, [s.outermost for s in shares])
-    moved = transfer(shares, carried, part, call.concurrent)
+    moved = transfer(shares, carried, [one_link(s) for s in shares], call.concurrent)
     n = np.asarray(call.ranks)
     mean = [call.size * e / n for e in call.edges]
     return Way(time=total("permute", [steps, _slower(call, moved, peers=1.0, message=call.size)]), carried=mean)

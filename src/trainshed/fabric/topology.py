@@ -55,12 +55,21 @@ def usable(share: Share) -> Number:
 
 
 def one_link(share: Share) -> Number:
-    """The fraction of a chip's links between two neighbours: one port of a torus or mesh, all behind a switch."""
+    """The fraction of a chip's links that two neighbours of the group have: one port of a mesh, all behind a switch.
+
+    On a torus one port, shared with the groups that lie between members along the first dimension the group spans.
+    """
     topology = share.level.topology
     dims = share.level.dims or (share.level.chips,)
-    if topology in ("ring", "torus"):
-        return 1.0 / max(sum(_ports(float(d)) for d in dims), 1.0)
-    return 1.0 / max(math.prod(dims) - 1.0, 1.0) if topology == "mesh" else 1.0
+    if topology == "mesh":
+        rings = share.level.rings
+        return 1.0 / (rings[-1] if rings else max(math.prod(dims) - 1.0, 1.0))
+    if topology not in ("ring", "torus"):
+        return 1.0
+    apart: Number = np.ones_like(np.asarray(share.fan, dtype=np.float64))
+    for _, span, step in reversed(_extents(share)):
+        apart = np.where(span > 1.0, step, apart)
+    return 1.0 / (max(sum(_ports(float(d)) for d in dims), 1.0) * apart)
 
 
 def distance(share: Share) -> Number:
