@@ -61,8 +61,14 @@ def test_experts_are_an_axis() -> None:
     assert {int(np.max(np.asarray(t.ep))) for t in found.tables} - {1}
 
 
-def test_narrow_searches_stay_small() -> None:
-    assert search("llama-3.1-405b", chips=1008, width="narrow").priced <= 3000
+@pytest.mark.parametrize("model", ["llama-3.1-405b", "gpt-oss-120b"])
+def test_narrow_searches_stay_small(model: str) -> None:
+    assert search(model, chips=1008, width="narrow").priced <= 5000
+
+
+def test_one_chip_has_plans_too() -> None:
+    found = search("llama-3.1-8b", chips=1, width="narrow", system="p5")
+    assert {int(np.max(np.asarray(t.zero))) for t in found.tables} == {0}
 
 
 def test_cheaper_objectives_may_leave_chips_unused() -> None:

@@ -148,7 +148,10 @@ def candidates(
         return plans, considered
     batch = job.batch(plans)
     routed = any(isinstance(o, Experts) for b in model.graph.blocks for o in b.ops)
-    mask = divides(model, plans, system.chip, global_batch=batch, sequence=job.sequence) & _sensible(plans, routed)
+    narrow = width == "narrow"
+    mask = divides(model, plans, system.chip, global_batch=batch, sequence=job.sequence) & _sensible(
+        plans, routed, narrow
+    )
     if job.global_batch is None:  # a default batch is not stretched far to suit a plan
         mask &= batch <= 1.25 * np.maximum(float(LEAST_BATCH), np.asarray(plans.dp, dtype=np.float64))
     return rows(plans, np.flatnonzero(mask)), considered
@@ -167,8 +170,8 @@ def _axes(model: Model, system: System, ranks: int, lnc: int, width: Width) -> d
         "vpp": [1, 2, 4] if narrow else [1, 2, 3, 4, 6, 8],
         "cp": [1, 2, 4] if narrow else [1, 2, 4, 8, 16],
         "ep": [e for e in divisors(min(experts), most=ranks) if e & (e - 1) == 0] if experts else [1],
-        "etp": powers_of_two(8)[:: 3 if narrow else 1] if experts else [1],
-        "zero": [1, 3] if narrow else [0, 1, 2, 3],
+        "etp": powers_of_two(8) if experts and not narrow else [1],
+        "zero": [0, 1, 3] if narrow else [0, 1, 2, 3],
         "mb": [1, 2] if narrow else [1, 2, 4, 8],
         "recompute": [0, 1, 2],
     }
@@ -192,14 +195,17 @@ def _may_fit(
     return np.asarray(model.parameters / spread * size <= capacity)
 
 
-def _sensible(plans: Plan, routed: bool) -> NDArray[np.bool_]:
-    """Leaves out plans that another of the table equals or beats for any constants."""
+def _sensible(plans: Plan, routed: bool, narrow: bool) -> NDArray[np.bool_]:
+    """Leaves out plans that another of the table equals or beats for any constants.
+
+    ``narrow`` also leaves out whole optimizer states on every rank: sharding them costs next to nothing.
+    """
     names = ("zero", "pp", "dp", "cp", "mb", "tp", "ep", "etp")
     zero, pp, dp, cp, mb, tp, ep, etp = (np.asarray(getattr(plans, n)) for n in names)
     alone = dp * cp == 1
     whole = routed & (ep * etp < tp)
     return np.asarray(
-        (~alone | (zero == 0))  # nothing to shard over one rank
+        np.where(alone, zero == 0, (zero > 0) | (not narrow))  # nothing to shard over one rank
         & ((zero < 2) | (pp == 1))  # ZeRO 2 and 3 would exchange for every micro-batch of a pipeline
         & ~whole  # every rank of a TP group would hold the same experts
         & ((cp == 1) | (mb == 1))  # half the cp with half the sequences has the same work and less to exchange
