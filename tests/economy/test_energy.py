@@ -112,7 +112,7 @@ def test_facility_is_everything_times_pue() -> None:
     total = economy.facility(system, joules, 64, 10.0)
     assert joules is not None
     assert total is not None
-    assert total.value == pytest.approx((float(joules.value) + 64 * (150 + 25) * 10) * 1.15)
+    assert total.value == pytest.approx((float(joules.value) + 64 * (150 + 40) * 10) * 1.15)
 
 
 def test_arrays_broadcast() -> None:

@@ -157,9 +157,9 @@ class Overhead:
     """Power besides the chips."""
 
     host: Constant | None
-    """W per chip for CPU, memory, NIC, fans."""
+    """W per chip for what else is in the machine: CPU, memory, adapters, fans, NVSwitches of a board."""
     switch: Constant | None
-    """W per chip for scale-up and scale-out switches."""
+    """W per chip for the scale-out network and the switch trays of racks."""
     pue: Constant
 
 

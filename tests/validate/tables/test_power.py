@@ -67,14 +67,13 @@ def test_fraction_is_of_the_tdp_and_a_peak_is_the_prompt_phase(predict: Predict)
     assert value(predict(metric="power_fraction_of_tdp.peak")) > mean
 
 
-def test_a_node_adds_host_and_switches(predict: Predict) -> None:
+def test_a_node_adds_its_host(predict: Predict) -> None:
     cells = {"chip": "b200", "system": "lenovo-b200", "chips": 8, "model": "llama-3.1-8b"}
     run = {"mode": "server", "dataset": "mlperf", "dtype_weights": "nvfp4", "framework": "tensorrt-llm"}
     node, chip = (value(predict(run, what=what, **cells)) for what in ("node", "chip"))
     overhead = Setup().catalogue.system("lenovo-b200").overhead
     assert overhead.host is not None
-    assert overhead.switch is not None
-    assert node == pytest.approx(8 * (chip + float(overhead.host.value) + float(overhead.switch.value)))
+    assert node == pytest.approx(8 * (chip + float(overhead.host.value)))
 
 
 def test_training_energy_is_power_of_all_nodes_times_time(predict: Predict) -> None:

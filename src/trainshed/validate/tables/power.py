@@ -1,6 +1,6 @@
 """Predictions of power.csv: the runs of serving and training rows, priced by ``economy``.
 
-A chip row is what the driver's counter reads; a node row adds host and switches (wall power of the machine, no PUE).
+A chip row is what the driver's counter reads; a node row adds the host (wall power of the machine: no network, no PUE).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from trainshed import economy, training
+from trainshed import training
 from trainshed.core import Number, Plan
 from trainshed.hardware.schema import System
 from trainshed.training.money import chip_energy
@@ -66,10 +66,10 @@ def _of_serving(row: Row, chip: Prediction, setup: Any) -> Prediction:
 
 def _node(each_chip: Number, system: System, chips: float) -> Prediction:
     """Watts of a machine of so many chips."""
-    beside = economy.overhead(system, chips, 1.0)
-    if beside is None:
+    host = system.overhead.host
+    if host is None:
         return skip(f"no power known of the hosts of {system.name}")
-    return Prediction(value=each_chip * chips + beside.value)
+    return Prediction(value=(each_chip + host.value) * chips)
 
 
 def _other(row: Row, setup: Any) -> Prediction:
