@@ -60,11 +60,13 @@ class _Maker:
 
     def _row(self, op: Matmul, block: Block) -> Iterator[Collective]:
         size = self.layout.tokens(op, block) * op.n * self.size
-        attention = op.role in ("attention", "state_space")
-        if attention and block.side_by_side:
+        attention = op.role in ("attention", "state_space", "shared_experts")
+        if op.role in ("attention", "state_space") and block.side_by_side:
             return  # its output is added to the MLP's before one reduction of both
         span = self.spans["attention_tp" if attention else "tp"]
         name, sp, plain = op.name, self.sp, self.plain
+        if op.role == "shared_experts":
+            plain = plain & ~self._replicated()  # its output is added to the routed experts' before their reduction
         if not attention:
             yield self._one("tokens of all attention groups", "all_gather", size, "dpa", self.spans["dpa"], self.always,
                             "forward")  # fmt: skip
@@ -94,12 +96,18 @@ class _Maker:
         yield self._one(f"{op.name} input gradient", "reduce_scatter", size, "tp", span, self.sp, "backward")
         yield self._one(f"{op.name} input gradient", "all_reduce", size, "tp", span, self.plain, "backward")
 
+    def _replicated(self) -> Mask:
+        """Tokens replicated over TP: every rank computes its own experts' part and one reduction adds them up."""
+        layout = self.layout
+        inside = np.asarray(layout.degree("ep") * layout.degree("etp") <= layout.degree("tp"))
+        alone: Mask = self.plain & np.asarray(layout.degree("dpa") == 1) & inside
+        return alone
+
     def _experts(self, op: Experts, block: Block) -> Iterator[Collective]:
         layout = self.layout
         tokens = layout.tokens(op, block)
-        ep, etp, tp = layout.degree("ep"), layout.degree("etp"), layout.degree("tp")
-        # tokens replicated over TP: every rank computes its own experts' part and one reduction adds them up
-        replicated: Mask = self.plain & np.asarray(layout.degree("dpa") == 1) & np.asarray(ep * etp <= tp)
+        etp, tp = layout.degree("etp"), layout.degree("tp")
+        replicated = self._replicated()
         spread: Mask = ~replicated
         whole = tokens * op.k * self.size
         tp_span, ep_span, etp_span = self.spans["tp"], self.spans["ep"], self.spans["etp"]

@@ -11,7 +11,8 @@ from trainshed.core import Attention, Block, Experts, Matmul, Number, Op, Plan, 
 from trainshed.parallel.work import Phase
 
 #: Roles that attention data parallelism (dpa) runs on tp / dpa ranks instead of tp.
-_ATTENTION_ROLES = frozenset({"attention", "position", "state_space"})
+#: Shared experts go with it: with attention data parallelism engines keep copies of them (SGLang, TensorRT-LLM).
+_ATTENTION_ROLES = frozenset({"attention", "position", "state_space", "shared_experts"})
 #: Column-parallel products of keys and values alone, by the model readers' names.
 _KV_NAMES = frozenset({"k", "v", "kv"})
 

@@ -9,7 +9,7 @@ from trainshed.serving import lengths, steps
 from trainshed.serving.closed import Prefill, loads, members, prefill
 from trainshed.serving.deployment import Deployment
 from trainshed.serving.outcome import Outcome
-from trainshed.serving.static import request
+from trainshed.serving.static import allowance, request
 from trainshed.serving.steps import Step
 from trainshed.serving.workload import Workload
 
@@ -24,8 +24,7 @@ def offline(deployment: Deployment, work: Workload) -> Outcome:
     osl = work.output()
     context = lengths.attended(decoder.engine, work.prompt(), osl)
     asked = np.inf if work.requests is None else work.requests / decoder.replicas
-    allowed = work.max_batch if work.max_batch is not None else decoder.engine.fit("max_batch").value
-    kept, room = members(decoder, work, np.minimum(asked, allowed), context)
+    kept, room = members(decoder, work, np.minimum(asked, allowance(decoder, work)), context)
     first = prefill(deployment.prefill, work, waiting=kept, beside=deployment.shared)
     decode = steps.decode(decoder, sequences=kept, context=context)
     tpot = _loaded_step(deployment, first, decode, kept / np.maximum(osl - 1.0, 1.0))
@@ -76,8 +75,7 @@ def opened(deployment: Deployment, work: Workload) -> Outcome:
     assert work.rate_per_s is not None
     decoder = deployment.decode
     osl, context = work.output(), lengths.attended(decoder.engine, work.prompt(), work.output())
-    allowed = work.max_batch if work.max_batch is not None else decoder.engine.fit("max_batch").value
-    kept, room = members(decoder, work, allowed * 1.0, context)
+    kept, room = members(decoder, work, allowance(decoder, work) * 1.0, context)
     arriving = work.rate_per_s / decoder.replicas
     first = prefill(deployment.prefill, work, waiting=np.ones(()), beside=deployment.shared)
     running, busy = _little(deployment, first, arriving, osl, context, kept)

@@ -14,11 +14,19 @@ from trainshed.serving.workload import Workload
 def slots(worker: Worker, work: Workload, fitting: Number) -> Number:
     """Sequences that one replica runs at once: what fits, and what the engine or the user allows.
 
+    The engine's default holds for each attention-data-parallel rank: each has a scheduler of its own.
     Where not even one fits, the figures are those of a memory that is large enough: ``answer`` refuses such plans,
     and a measured run shows that its memory was.
     """
-    allowed = work.max_batch if work.max_batch is not None else worker.engine.fit("max_batch").value
+    allowed = allowance(worker, work)
     return np.asarray(np.where(fitting < 1.0, allowed, np.minimum(fitting, allowed)), dtype=np.float64)
+
+
+def allowance(worker: Worker, work: Workload) -> Number:
+    """Sequences at once that the user allows, else the engine on its attention-data-parallel ranks together."""
+    if work.max_batch is not None:
+        return work.max_batch
+    return worker.engine.fit("max_batch").value * worker.degree("dpa")
 
 
 def static(worker: Worker, work: Workload) -> Outcome:

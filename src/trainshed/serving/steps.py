@@ -61,7 +61,7 @@ def _pass(
 ) -> Step:
     engine = worker.engine
     rank = Rank(
-        chip=worker.chip, cores=worker.cores, tensor_gap=engine.fit("tensor_gap"),
+        chip=worker.chip, cores=worker.cores, tensor_gap=engine.fit("tensor_gap"), by_hand=engine.by_hand,
         product_share=worker.chip.fitted.get("few_rows_share") if phase == "decode" else None,
     )  # fmt: skip
     work = per_rank(
@@ -79,7 +79,8 @@ def _pass(
     parts = [longest("kernels or their launches", [kernels, host_launches])]
     sent, links = _communication(blocks, worker)
     parts += sent
-    running = sequences * (worker.degree("pp") if phase == "decode" else 1.0)
+    # each attention-data-parallel rank has a host process of its own
+    running = sequences * (worker.degree("pp") if phase == "decode" else 1.0) / worker.degree("dpa")
     parts.append(
         formula("host", "s", "step + sequences * each", step=engine.fit("step_host"), sequences=running,
                 each=engine.fit("sequence_host"))

@@ -41,6 +41,7 @@ ENGINE_MECHANISMS: dict[str, tuple[str, str]] = {
     "step_host": ("s", "host time per step that no kernel hides: scheduling, sampling, graph launch"),
     "sequence_host": ("s", "the same per running sequence: token bookkeeping, detokenising, streaming"),
     "request_host": ("s", "host time of a request before its first step: HTTP, tokenising, admission"),
+    "handover": ("s", "host time of handing a request from a prefill to a decode worker"),
     "collective": ("s", "time added to each collective on small messages: synchronisation of ranks"),
     "regroup": ("1", "prompts ahead of a new one because requests of equal length that ended together return together"),
     "prefill_stall": ("1", "part of a prompt's prefill that the sequences already decoding wait for"),
@@ -140,5 +141,8 @@ class Engine(Package):
     """Prefill computes every expert for every token (no token permutation in the compiled graph)."""
     reads_per_expert: int = 1
     """How often a decode step reads the experts it hits."""
+    by_hand: tuple[str, ...] = ("attention",)
+    """Kinds of operators (``attention``, ``experts``, ``matmul``) that run kernels written by hand on NeuronCores: free
+    of the compiler's ``tensor_gap``."""
     fused: tuple[str, ...] = ("activation", "residual", "position")
     """Roles of elementwise ops that ride inside a neighbouring kernel (no HBM traffic of their own)."""
