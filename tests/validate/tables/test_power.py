@@ -86,6 +86,13 @@ def test_training_energy_is_power_of_all_nodes_times_time(predict: Predict) -> N
     assert "mfu of training" in predict(TRAINING, what="node", chips=8, metric="mfu", **cells).skipped
 
 
+def test_ratings_are_every_chip_at_its_tdp(predict: Predict) -> None:
+    assert value(predict({}, load=None, chip="gb200", system="gb200-nvl72")) == 1200.0
+    rack = value(predict({}, load=None, chip="gb200", system="gb200-nvl72", what="rack", chips=72))
+    assert rack * 1.1 > 120e3
+    assert rack < 130e3
+
+
 def test_idle_boards(predict: Predict) -> None:
     assert value(predict({}, load="idle", chip="b300", system="oci-b300")) == 238.0
 
@@ -93,7 +100,8 @@ def test_idle_boards(predict: Predict) -> None:
 @pytest.mark.parametrize(
     ("cells", "reason"),
     [
-        ({"load": None}, "a rating, not a run"),
+        ({"load": None, "chip": "grace"}, "rated power of a chip: grace"),
+        ({"load": None, "chip": "trn1", "system": "trn1"}, "no TDP known"),
         ({"load": "idle", "what": "node"}, "idle power of a node"),
         ({"system": "atlantis"}, "unknown system"),
         ({"model": "nobody-1b"}, "model without a published config"),

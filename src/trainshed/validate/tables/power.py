@@ -83,7 +83,20 @@ def _other(row: Row, setup: Any) -> Prediction:
     if load == "idle" and what == "chip" and row.text("chip") == system.chip.name:
         idle = system.chip.idle_power
         return skip("no idle power known") if idle is None else _value(idle.value)
-    return skip("a rating, not a run" if load is None else f"{load} power of a {what}")
+    if load is None and row.text("chip") == system.chip.name:
+        return _rating(row, system)
+    return skip(f"{load or 'rated'} power of a {what}: {row.text('chip')}")
+
+
+def _rating(row: Row, system: System) -> Prediction:
+    """The most that a chip, a machine or a rack of them draws: every chip at its TDP."""
+    parts = {"chip": (), "node": ("host",), "rack": ("host", "switch")}.get(row.text("what") or "")
+    if parts is None or system.chip.tdp is None:
+        return skip(f"no TDP known, or rating of a {row.text('what')}")
+    beside = [getattr(system.overhead, part) for part in parts]
+    if any(part is None for part in beside):
+        return skip(f"no power known of the hosts of {system.name}")
+    return _value((system.chip.tdp.value + sum(float(part.value) for part in beside)) * _chips(row))
 
 
 def _training(row: Row, setup: Any, system: System) -> Prediction:
