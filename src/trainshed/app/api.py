@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from trainshed.app import serving, training
+from trainshed.app import generation, serving, training
 from trainshed.app.comparison import compare as _compare
 from trainshed.app.inventory import hardware_diff, hardware_list, hardware_show, models_list, models_show
 from trainshed.app.machine import Machine, machine, rate, size
@@ -15,7 +15,7 @@ from trainshed.core.explain import sensitivity, tree
 from trainshed.fabric.answer import answer as _collective
 from trainshed.hardware import Catalogue
 from trainshed.models import load
-from trainshed.serving.media import MediaWork, media
+from trainshed.serving.media import MediaWork
 from trainshed.validate import claims as _claims
 from trainshed.validate.run import run as _validate
 
@@ -31,6 +31,7 @@ _TRAIN = ("global_batch", "seq", "dtype", "framework")
 _LOAD = ("isl", "osl", "concurrency", "rate", "batch", "offline")
 _MEDIA = ("frames", "size", "steps", "fps", "seconds")
 _SERVE = ("plan", "dtype", "engine", "slo")
+_GENERATE = ("plan", "dtype", "engine")
 
 
 def _take(options: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -61,6 +62,14 @@ def _service(model: str, on: str | Machine, options: dict[str, Any]) -> serving.
     return asked
 
 
+def _generation(model: str, on: str | Machine, options: dict[str, Any]) -> generation.Generation:
+    where = on if isinstance(on, Machine) else machine(on, **_take(options, _MACHINE))
+    work = MediaWork(**_take(options, _MEDIA), batch=options.pop("batch", None) or 1)
+    asked = generation.Generation(model=load(model), machine=where, work=work, **_take(options, _GENERATE))
+    _spent(options, "serve")
+    return asked
+
+
 def train(model: str, *, on: str | Machine, plan: str | None = None, **options: Any) -> Result:
     """One optimizer step. Options: chips, ultraservers, global_batch, seq, dtype, framework, price, purchase,
     set_values (``["chip.hbm_bandwidth=5.2TB/s"]``), hardware (paths of TOML files)."""
@@ -70,12 +79,8 @@ def train(model: str, *, on: str | Machine, plan: str | None = None, **options: 
 def serve(model: str, *, on: str | Machine, **options: Any) -> Result:
     """Steady-state serving, or generation of pictures, video or sound. Options: those of a machine (see ``train``),
     isl, osl, one of concurrency, rate, batch, offline; plan, dtype, engine, slo; frames, size, steps, fps, seconds."""
-    if load(model).media is not None:
-        where = on if isinstance(on, Machine) else machine(on, **_take(options, _MACHINE))
-        work = MediaWork(**_take(options, _MEDIA), batch=options.pop("batch", None) or 1)
-        result = media(load(model), where.system, work, chips=where.chips, price=where.price,
-                       software=where.software, **_take(options, ("plan", "dtype")))  # fmt: skip
-        return result
+    if generation.generates(model):
+        return generation.serve(_generation(model, on, options))
     return serving.serve(_service(model, on, options))
 
 
@@ -119,10 +124,15 @@ def explain(job: Job, model: str, *, on: str, **options: Any) -> Result:
         result = training.train(task, options.get("plan"))
         chosen = result.details["plan"]
         gains = sensitivity(_cost(result), lambda values: training.root(task, chosen, values))
+    elif generation.generates(model):
+        made = _generation(model, on, dict(options))
+        result = generation.serve(made)
+        figures: Any = result.result
+        gains = sensitivity(_cost(result), lambda values: generation.root(made, figures["plan"], values))
     else:
         asked = _service(model, on, dict(options))
         result = serving.serve(asked)
-        figures: Any = result.result
+        figures = result.result
         gains = sensitivity(_cost(result), lambda values: serving.root(asked, figures["plan"], values))
     return Result(
         command=f"explain {job}", inputs=result.inputs, assumptions=result.assumptions, evidence=result.evidence,

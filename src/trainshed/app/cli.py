@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import click
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
 from trainshed import __version__
 from trainshed.app import api, views
@@ -300,8 +299,10 @@ def compare(
     serving: Annotated[bool, typer.Option("--serve", help="Compare serving (the default).")] = False,
     per: Annotated[str, typer.Option("--per", help="chip, usd, joule or ultraserver.")] = "chip",
     chips: Chips = None, seq: Sequence = None, global_batch: GlobalBatch = None, isl: Isl = None, osl: Osl = None,
-    concurrency: Concurrency = None, offline: Offline = False, dtype: ServeDtype = None, purchase: Purchase = None,
-    set_values: Sets = None, hardware: Extra = None, plot: PlotFile = None, as_json: Json = False,
+    concurrency: Concurrency = None, offline: Offline = False, frames: Frames = None, size: Size = None,
+    steps: Steps = None, fps: Fps = None, seconds: Seconds = None, dtype: ServeDtype = None,
+    purchase: Purchase = None, set_values: Sets = None, hardware: Extra = None, plot: PlotFile = None,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """The same work on several systems, on equally many chips; break-even prices where nobody prints one.
 
@@ -311,7 +312,8 @@ def compare(
         raise UserError("both --train and --serve", where="compare", value=model, expected="one of them")
     options = _given(
         chips=chips, seq=seq, global_batch=global_batch, isl=isl, osl=osl, concurrency=concurrency, offline=offline,
-        dtype=dtype, purchase=purchase, set_values=set_values, hardware=hardware,
+        frames=frames, size=size, steps=steps, fps=fps, seconds=seconds, dtype=dtype, purchase=purchase,
+        set_values=set_values, hardware=hardware,
     )  # fmt: skip
     systems = [name.strip() for name in on.split(",") if name.strip()]
     result = api.compare(model, job="train" if training else "serve", on=systems, per=per, **options)
@@ -339,7 +341,8 @@ def explain_train(
 def explain_serve(
     model: ModelName, on: On, chips: Chips = None, ultraservers: Ultra = None, plan: PlanText = None,
     isl: Isl = None, osl: Osl = None, concurrency: Concurrency = None, rate: Rate = None, batch: Batch = None,
-    offline: Offline = False, engine: Engine = None, dtype: ServeDtype = None, set_values: Sets = None,
+    offline: Offline = False, engine: Engine = None, dtype: ServeDtype = None, frames: Frames = None,
+    size: Size = None, steps: Steps = None, fps: Fps = None, seconds: Seconds = None, set_values: Sets = None,
     hardware: Extra = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """The tree of a first token and one more down to sourced constants, and what 10 % more of each would gain.
@@ -348,7 +351,8 @@ def explain_serve(
     """
     options = _given(
         chips=chips, ultraservers=ultraservers, plan=plan, isl=isl, osl=osl, concurrency=concurrency, rate=rate,
-        batch=batch, offline=offline, engine=engine, dtype=dtype, set_values=set_values, hardware=hardware,
+        batch=batch, offline=offline, engine=engine, dtype=dtype, frames=frames, size=size, steps=steps, fps=fps,
+        seconds=seconds, set_values=set_values, hardware=hardware,
     )  # fmt: skip
     _emit(api.explain("serve", model, on=on, **options), as_json)
 
@@ -375,12 +379,10 @@ def validate(
 
     Examples: `trainshed validate training.csv`, `trainshed validate --group vtrain_multi --rows`
     """
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    with views.progress("rows") as progress:
         if write_evidence:
-            write_evidence_table(progress=views.progress(bar, "evidence"))
+            write_evidence_table(progress=progress)
             return
-        progress = views.progress(bar, "rows")
         result = api.validation(tables or (), group=group, rows=rows or as_json, progress=progress)
     if page is not None:
         write_accuracy_page(result.details["report"], page)

@@ -10,6 +10,13 @@ from trainshed.core import Result, UserError
 from trainshed.economy import break_even
 
 PER = ("chip", "usd", "joule", "ultraserver")
+#: What a job makes → its keys for joules of one and dollars of so many.
+MADE: dict[str, tuple[str, str, float]] = {
+    "tokens": ("energy_per_token_j", "usd_per_million_tokens", 1e6),
+    "frames": ("energy_per_frame_j", "usd_per_thousand_frames", 1e3),
+    "images": ("energy_per_image_j", "usd_per_thousand_images", 1e3),
+    "audio_s": ("energy_per_audio_second_j", "usd_per_thousand_audio_seconds", 1e3),
+}
 
 
 def compare(
@@ -30,7 +37,7 @@ def compare(
             rival.system.name: float(even.value)
             for other, rival in zip(lines, machines, strict=True)
             if other is not line
-            and (even := break_even(rival.price, line["tokens_per_s_per_chip"], other["tokens_per_s_per_chip"]))
+            and (even := break_even(rival.price, _rate(line) / line["chips"], _rate(other) / other["chips"]))
         }
     first = results[0]
     return Result(
@@ -40,23 +47,32 @@ def compare(
     )  # fmt: skip
 
 
+def _made(figures: Any) -> str:
+    return next(name for name in MADE if f"{name}_per_s" in figures)
+
+
+def _rate(line: Any) -> float:
+    return float(line[f"{_made(line)}_per_s"])
+
+
 def _line(machine: Machine, result: Result, per: str) -> dict[str, Any]:
     figures: Any = result.result
-    rate, chips = figures["tokens_per_s"], figures["chips"]
-    usd, joules = figures["usd_per_million_tokens"], figures["energy_per_token_j"]
+    made = _made(figures)
+    energy, money, many = MADE[made]
+    rate, chips, usd, joules = _rate(figures), figures["chips"], figures[money], figures[energy]
     measure = {
         "chip": rate / chips,
         "ultraserver": rate / chips * machine.system.ultraserver_chips,
-        "usd": None if not usd else 1e6 / usd,
+        "usd": None if not usd else many / usd,
         "joule": None if not joules else 1.0 / joules,
     }[per]
     evidence = result.evidence
     return {
         "system": machine.system.name, "chips": chips, "plan": figures["plan"],
-        "tokens_per_s": rate, "tokens_per_s_per_chip": rate / chips, f"tokens_per_{per}": measure,
-        **{k: figures[k] for k in ("step_time_s", "mfu", "memory_fits") if k in figures},
+        f"{made}_per_s": rate, f"{made}_per_s_per_chip": rate / chips, f"{made}_per_{per}": measure,
+        **{k: figures[k] for k in ("step_time_s", "mfu", "memory_fits", "real_time_factor") if k in figures},
         **{k: figures[k]["mean"] for k in ("ttft_s", "tpot_s") if k in figures},
-        "energy_per_token_j": joules, "power_w": figures["power_w"], "usd_per_million_tokens": usd,
+        energy: joules, "power_w": figures["power_w"], money: usd,
         "usd_per_chip_hour": None if machine.price is None else float(machine.price.value),
         "evidence_points": evidence.comparable_points if evidence else 0,
         "evidence_median_abs_error": evidence.median_abs_error if evidence else None,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import Progress
 
 from trainshed.core import Cost, Result, UserError
@@ -54,8 +56,10 @@ def figure(result: Result) -> str | None:
         points = [(line["memory_per_rank_bytes"] / 1e9, line["tokens_per_s_per_chip"]) for line in figures["pareto"]]
         return plots.pareto("Training", {"Pareto front": points}, "GB per rank", "tokens/s per chip")
     if result.command == "compare":
-        rates = {line["system"]: line["tokens_per_s_per_chip"] for line in figures["systems"]}
-        return plots.bars("Tokens per second and chip", rates, "tokens/s")
+        key = next(k for k in figures["systems"][0] if k.endswith("_per_s_per_chip"))
+        made = key.removesuffix("_per_s_per_chip")
+        rates = {line["system"]: line[key] for line in figures["systems"]}
+        return plots.bars(f"{made.capitalize()} per second and chip", rates, f"{made}/s")
     if result.command == "collective":
         times = {k: v * 1e6 for k, v in figures["algorithms_s"].items()}
         return plots.bars("What each algorithm would take", times, "µs")
@@ -70,11 +74,13 @@ def failures(result: Result) -> list[str]:
     return reasons + [f"misses the objective on {name}" for name in missed]
 
 
-def progress(bar: Progress, what: str) -> Callable[[int, int], None]:
-    """A callback (done, all) that moves a progress bar."""
-    task = bar.add_task(what, total=None)
-
-    def move(done: int, total: int) -> None:
-        bar.update(task, completed=done, total=total)
-
-    return move
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A callback (done, all) that moves a progress bar on the terminal; None where there is no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
