@@ -23,7 +23,7 @@ from trainshed.core import (
     PlanError,
     Result,
     UserError,
-    formula,
+    scaled,
 )
 from trainshed.hardware.schema import System
 from trainshed.models import Media, Model
@@ -102,12 +102,13 @@ def media(
     price: Constant | None = None,
     plan: str | None = None,
     dtype: str | None = None,
+    engine: str | None = None,
 ) -> Result:
     """What generating takes on ``chips`` chips: the plan given, else the one that makes one batch soonest."""
     about = _media(model)
     dtypes = Dtypes.parse(dtype) if dtype else default_dtypes(model)
-    engine = software.default_engine(system.chip.vendor)
-    base = worker(model, system, Plan(), dtypes, engine)
+    runs = software.engine(engine) if engine else software.default_engine(system.chip.vendor)
+    base = worker(model, system, Plan(), dtypes, runs)
     chosen = _given(base, plan, chips) if plan else fastest(base, work, chips)
     made = generation(chosen, work)
     _must_fit(made)
@@ -135,7 +136,7 @@ def generation(chosen: Worker, work: MediaWork) -> Generation:
         items, name = float((work.frames or about.frames) * work.batch), "denoising steps"
         if about.kind == "speech":
             items = (work.seconds or 1.0) * work.batch
-    time = formula(name, "s", "steps * step", steps=count, step=step.time)
+    time = scaled(f"{count:g} {name}", step.time, count)
     return Generation(
         worker=chosen, sequences=sequences, streams=streams, step=step, steps=count, time=time, items=items
     )
