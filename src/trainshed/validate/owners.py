@@ -60,9 +60,16 @@ class Directory:
         return self._known[scope, word]
 
 
+def _engine_families(setup: Setup, word: str) -> list[str]:
+    """The families that the word means on some maker's chips (vLLM on AMD's is a port of its own)."""
+    catalogue = setup.catalogue
+    vendors = sorted({catalogue.chip(name).vendor for name in catalogue.chips()})
+    return [setup.software.engine(f"{word} on {vendor}").family for vendor in vendors]
+
+
 _FINDERS: Mapping[str, tuple[Callable[[Setup, str], Sequence[str]], str]] = {
     "chip": (lambda setup, word: [setup.catalogue.chip(word).name], "chip"),
     "interconnect": (lambda setup, word: [v.interconnect for v in setup.catalogue.system(word).levels], "system"),
     "framework": (lambda setup, word: [setup.software.framework(word).family], "framework"),
-    "engine": (lambda setup, word: [setup.software.engine(word).family], "framework"),
+    "engine": (lambda setup, word: _engine_families(setup, word), "framework"),
 }
