@@ -27,8 +27,8 @@ class Rank:
     """Physical NeuronCores of the rank (its LNC); 1 on chips without cores of their own."""
     tensor_gap: Constant | None = None
     """Seconds that TensorE waits before each matmul in the programs of the rank's compiler (software); None: none."""
-    compiled_attention: bool = False
-    """Attention is the compiler's too, with its gaps, rather than a kernel written by hand."""
+    by_hand: tuple[str, ...] = ("attention",)
+    """Kinds of operators (``attention``, ``experts``, ``matmul``) whose kernels have no such gaps: written by hand."""
     product_share: Constant | None = None
     """Part of the peak that the library's kernels reach in these products at most; None: tiles and waves decide."""
 

@@ -76,10 +76,10 @@ class Engines:
         room = float(self.core.sbuf.value) * self.rank.cores / 4
         return np.where(np.asarray(size) > room, 1.0, 0.0)
 
-    def of_attention(self) -> Engines:
-        """The engines under an attention kernel: no gaps of a compiler where it is written by hand (in NKI)."""
-        gaps = self.rank.tensor_gap is not None and not self.rank.compiled_attention
-        return replace(self, rank=replace(self.rank, tensor_gap=None)) if gaps else self
+    def of(self, kind: str) -> Engines:
+        """The engines under operators of a kind: no compiler's gaps where their kernels are written by hand (NKI)."""
+        free = self.rank.tensor_gap is not None and kind in self.rank.by_hand
+        return replace(self, rank=replace(self.rank, tensor_gap=None)) if free else self
 
     def tensor(self, dtype: str, columns: Number, instructions: Number, *, what: str = "TensorE") -> Cost:
         """Streaming ``columns`` moving columns in ``instructions`` matmuls."""

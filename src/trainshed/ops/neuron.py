@@ -53,7 +53,7 @@ class NeuronOps:
         read_weights: bool = True,
     ) -> OpCost:
         """TensorE over 128-row tiles, VectorE evicting PSUM (and converting operands), DMA of operands and result."""
-        e = self.engines
+        e = self.engines.of("matmul")
         sizes = (BYTES[activations], BYTES[weights], BYTES[activations])
         t = chosen(e, m, k, n, sizes) if tiles is None else given(e, tiles, m, k, n, sizes)
         loaded = t.weights if read_weights else 0.0
@@ -61,7 +61,8 @@ class NeuronOps:
         read, written = count * passed * t.read, count * passed * t.written
         vector = [e.vector(count * m * n * t.evictions, width=e.bank)]
         converted: Number = 0.0
-        if BYTES[weights] < BYTES[dtype]:  # weights stored narrower than products run: dequantised on the way
+        mixed = weights.startswith("mx") and e.product(dtype).startswith("mx")  # MX operands of any width mix
+        if BYTES[weights] < BYTES[dtype] and not mixed:  # stored narrower than products run: dequantised on the way
             converted = converted + count * k * n
             vector.append(e.vector(count * k * n, width=e.bank, lanes="narrow", what="VectorE dequantise"))
         if BYTES[dtype] < BYTES[activations] and BYTES[dtype] < 2:
@@ -73,7 +74,7 @@ class NeuronOps:
             ("w in", count * loaded, count * t.rows[1] * read_weights),
             ("y out", written, count * passed * t.rows[2]),
         )  # fmt: skip
-        parts = [self._products(m, k, n, count, dtype), total("VectorE", vector), moved]
+        parts = [self._products(m, k, n, count, dtype, e), total("VectorE", vector), moved]
         activity = Activity(
             macs={e.product(dtype): count * m * k * n}, vector=count * m * n * t.evictions + converted,
             memory={
@@ -141,10 +142,11 @@ class NeuronOps:
         """One product per active expert, up (and gate) and down; each active expert's weights are read once."""
         rows = np.maximum(np.asarray(tokens, dtype=np.float64) / np.maximum(active, 1.0), 1.0)
         wide = 2.0 * n if gated else n
-        up = self.matmul(
+        kernels = NeuronOps(self.engines.of("experts").rank, alone=self.alone)
+        up = kernels.matmul(
             what=f"{what} up", m=rows, k=k, n=wide, count=active, dtype=dtype, weights=weights, activations=activations
         )
-        down = self.matmul(
+        down = kernels.matmul(
             what=f"{what} down", m=rows, k=n, n=k, count=active, dtype=dtype, weights=weights, activations=activations
         )
         return together(what, [up, down])
@@ -172,7 +174,7 @@ class NeuronOps:
         TensorE: both products and the transpose of the probabilities. ScalarE: exp. VectorE: the running maximum and
         the copy of the probabilities out of PSUM. Causal masks skip whole tiles above the diagonal.
         """  # fmt: skip
-        e = self.engines.of_attention()
+        e = self.engines.of("attention")
         shared, qk, v, decompress = _latent(queries, keys, qk_dim, v_dim, latent)
         pairs = _pairs(queries, keys, causal, e.bank) if paired is None else paired
         part = np.minimum(pairs / np.maximum(queries * keys, 1.0), 1.0)

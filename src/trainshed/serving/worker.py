@@ -87,10 +87,18 @@ _STAND_INS: dict[str, tuple[str, ...]] = {
 
 
 def multiplied(chip: Chip, dtypes: Dtypes) -> Dtypes:
-    """The same with the product dtype that the chip has: narrower weights than it multiplies are widened first."""
-    def nearest(wanted: str) -> str:
+    """The same with the product dtype that the chip has: narrower weights than it multiplies are widened first.
+
+    A NeuronCore with MX products multiplies block-scaled weights with nothing else: activations are quantised for them.
+    """
+    mx = chip.neuron is not None and chip.neuron.mx_rows is not None
+
+    def nearest(stored: str, wanted: str) -> str:
+        if mx and stored.startswith("mx"):
+            return "mxfp8"
         return next((d for d in (wanted, *_STAND_INS.get(wanted, ())) if d in chip.flops), wanted)
 
     return replace(
-        dtypes, matmul=nearest(dtypes.of("matmul")), experts_matmul=nearest(dtypes.of("experts_matmul"))
-    )
+        dtypes, matmul=nearest(dtypes.weights, dtypes.of("matmul")),
+        experts_matmul=nearest(dtypes.of("experts"), dtypes.of("experts_matmul")),
+    )  # fmt: skip

@@ -49,7 +49,7 @@ def row(**cells: Any) -> Row:
     base = {
         "id": "n", "group": "g", "tier": "A", "metric": "time_s", "value": 1.0, "chip": "trn1", "system": "trn1",
         "model": "llama-2-7b", "phase": "decode", "batch": 1, "seq": 512, "tp": 2, "dtype_weights": "bf16",
-        "framework": "neuronx-distributed-inference",
+        "framework": "neuronx-distributed-inference", "date": "2026-03-18",
     }  # fmt: skip
     file = str(measurements() / "neuron_profiles.csv")
     return Row(table="neuron_profiles", file=file, line=1, cells={k: v for k, v in {**base, **cells}.items() if v})

@@ -116,7 +116,7 @@ def _is_text(work: BlockWork) -> bool:
 def _work(case: _Case, sequences: float, streams: Mapping[str, Number]) -> list[BlockWork]:
     rank = Rank(
         chip=case.system.chip, cores=case.lnc, tensor_gap=case.software.fit("tensor_gap"),
-        compiled_attention=getattr(case.software, "attention", "flash") == "naive",
+        by_hand=() if getattr(case.software, "attention", "flash") == "naive" else ("attention",),
     )  # fmt: skip
     work = per_rank(
         case.model, Plan(tp=case.tp, lnc=case.lnc), phase="encode", dtypes=case.dtypes, rank=rank,
