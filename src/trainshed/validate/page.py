@@ -47,7 +47,7 @@ def _summary(report: ValidateReport) -> str:
     lines = [
         (t.table, t.what, str(t.points), _share(t.covered, t.counted), _percent(t.median_abs_error),
          _percent(t.p90_abs_error))
-        for t in report.tables
+        for t in report.tables if t.counted
     ]  # fmt: skip
     return "## Summary\n\n" + _markdown(("table", "rows", "points", "covered", "median", "p90"), lines)
 

@@ -1,4 +1,4 @@
-"""Predicted against measured, one panel per table, coloured by group."""
+"""Predicted against measured, one panel per table and metric, coloured by group."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MARKERS = "osD^vP*X"
+#: A metric of fewer counted points gets no panel of its own (nor any, where others of its table do).
+LEAST = 10
 
 
 def plot(report: ValidateReport, path: Path) -> None:
@@ -29,10 +31,10 @@ def plot(report: ValidateReport, path: Path) -> None:
     panels = _panels(report)
     if not panels:
         raise UserError("nothing was predicted", where="--plot", value=str(path), expected="a table with predictions")
-    columns = min(3, len(panels))
+    columns = min(4, len(panels))
     lines = -(-len(panels) // columns)
     with mpl.rc_context({"font.size": 8, "svg.fonttype": "none", "svg.hashsalt": "trainshed"}):
-        figure = Figure(figsize=(5.4 * columns, 4.6 * lines), layout="constrained")
+        figure = Figure(figsize=(4.4 * columns, 4.0 * lines), layout="constrained")
         axes = figure.subplots(lines, columns, squeeze=False).ravel().tolist()
         for ax, (name, groups) in zip(axes, panels.items(), strict=False):
             _draw(ax, name, groups)
@@ -44,12 +46,13 @@ def plot(report: ValidateReport, path: Path) -> None:
 
 
 def _panels(report: ValidateReport) -> dict[str, dict[str, list[Scored]]]:
-    """Table → group → counted rows with a prediction."""
+    """Table and metric → group → counted rows with a prediction; all metrics where each has but few points."""
     panels: dict[str, dict[str, list[Scored]]] = defaultdict(lambda: defaultdict(list))
     for scored in report.rows:
         if scored.row.counted and scored.error is not None and (scored.predicted or 0) > 0:
-            panels[scored.row.table][scored.row.group].append(scored)
-    return panels
+            panels[f"{scored.row.table}: {scored.row.metric}"][scored.row.group].append(scored)
+    large = {name: groups for name, groups in panels.items() if sum(map(len, groups.values())) >= LEAST}
+    return large or dict(panels)
 
 
 def _draw(ax: Axes, name: str, groups: dict[str, list[Scored]]) -> None:
@@ -66,7 +69,7 @@ def _draw(ax: Axes, name: str, groups: dict[str, list[Scored]]) -> None:
     ax.set(
         xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), xlabel="measured (SI)", ylabel="predicted (SI)"
     )
-    ax.set_title(f"{name}.csv", loc="left", fontweight="bold")
+    ax.set_title(name, loc="left", fontweight="bold")
     ax.legend(frameon=False, fontsize=6, loc="upper left")
 
 
