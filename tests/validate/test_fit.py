@@ -115,13 +115,15 @@ def test_saving_replaces_only_the_stages_own(
     path = tmp_path / "fitted.toml"
     path.write_text('[chip."b200"]\n"a" = { value = 0.1, status = "fitted" }\n"z" = { value = "3 s", note = "n" }\n')
     monkeypatch.setattr(fitted_files, "files", lambda: {"chip": path})
-    fitted_files.save(world.entries(world.solve(steps=40)), STAGE)
+    entries = world.entries(world.solve(steps=40))
+    assert fitted_files.save(entries, STAGE) is False
     again = fitted_files.read(path)
     assert again["chip", "b200"]["z"] == {"value": "3 s", "note": "n"}
     assert again["chip", "b200"]["a"]["value"] == pytest.approx(0.8, rel=0.02)
     values = fitted_files.values()
     assert values["chip/b200.fitted.z"] == 3.0
     assert values["chip/h100-sxm.fitted.b"] == pytest.approx(2e-3, rel=0.05)
+    assert fitted_files.save(entries[1:], STAGE) is True
 
 
 def test_a_crash_of_a_table_loses_only_its_row(monkeypatch: pytest.MonkeyPatch) -> None:

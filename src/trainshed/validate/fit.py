@@ -8,6 +8,7 @@ least squares on log errors, a weak prior at each constant's estimate) and write
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -203,8 +204,11 @@ def stage_rows(stage: fits.Stage) -> list[Row]:
     return [row for row in rows_of(stage.tables) if stage.takes(row)]
 
 
-def fit_stage(stage: fits.Stage, *, workers: int = 2, write: bool = True) -> list[Fitted]:
-    """Fit one stage, print what was reached, write its constants."""
+def fit_stage(stage: fits.Stage, *, workers: int = 2, write: bool = True) -> bool:
+    """Fit one stage, print what was reached, write its constants.
+
+    True where a constant of an earlier fit fell away: it stood in its predecessor's way, so that fitting again helps.
+    """
     with Fit(stage, stage_rows(stage), Setup.default(), workers=workers) as fit:
         solution = fit.solve()
         entries = fit.entries(solution)
@@ -212,9 +216,7 @@ def fit_stage(stage: fits.Stage, *, workers: int = 2, write: bool = True) -> lis
         print(f"{entry.name} = {entry.value:.4g} {entry.unit}  [{entry.source}]")
     errors = np.abs(np.expm1(solution.residuals[solution.residuals != 0]))
     print(f"{stage.name}: {len(errors)} rows, median {np.median(errors):.1%}, p90 {np.quantile(errors, 0.9):.1%}")
-    if write:
-        save(entries, stage)
-    return entries
+    return save(entries, stage) if write else False
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -225,10 +227,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--dry", action="store_true", help="print, write nothing")
     options = parser.parse_args(arguments)
     known = {s.name: s for s in fits.stages()}
-    for name in options.stages or known:
+    for name in options.stages:
         if name not in known:
             raise SystemExit(str(unknown_name("stage", name, known, where="fit")))
-        fit_stage(known[name], workers=options.workers, write=not options.dry)
+    names = options.stages or list(known)
+    again = len(names) == 1 and fit_stage(known[names[0]], workers=options.workers, write=not options.dry)
+    if len(names) == 1 and not again:
+        return
+    rest = [f"--workers={options.workers}", *(["--dry"] if options.dry else [])]
+    for name in names:  # each in a process of its own, which reads what was written before
+        subprocess.run([sys.executable, "-m", "trainshed.validate.fit", name, *rest], check=True)
 
 
 if __name__ == "__main__":

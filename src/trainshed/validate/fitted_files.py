@@ -75,17 +75,21 @@ def values() -> dict[str, float]:
     return found
 
 
-def save(entries: Sequence[Fitted], stage: fits.Stage) -> None:
-    """Put a stage's constants in place of those that it wrote before; all others stay."""
+def save(entries: Sequence[Fitted], stage: fits.Stage) -> bool:
+    """Put a stage's constants in place of those that it wrote before; all others stay. True if some fell away."""
+    fell_away = False
+    new = {(e.scope, e.owner, e.key) for e in entries}
     for path in set(files().values()):
         kept = read(path)
         for (scope, owner), mechanisms in kept.items():
             ours = {m.mechanism for m in stage.mechanisms if m.scope == scope and m.has(owner)}
+            fell_away |= any((scope, owner, key) not in new for key in ours & mechanisms.keys())
             kept[scope, owner] = {k: v for k, v in mechanisms.items() if k not in ours}
         for entry in entries:
             if files()[entry.scope] == path:
                 kept.setdefault((entry.scope, entry.owner), {})[entry.key] = entry.entry
         path.write_text(_text(kept), encoding="utf-8")
+    return fell_away
 
 
 def _text(entries: Mapping[tuple[str, str], Mapping[str, Any]]) -> str:

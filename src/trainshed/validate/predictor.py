@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from trainshed.core import Number, UserError
 from trainshed.validate.setup import Setup
@@ -61,7 +62,9 @@ class Predictor:
 
     def __init__(self, rows: Sequence[Row], setup: Setup, *, workers: int = 1) -> None:
         self.rows, self.setup = rows, setup
-        self._pool = multiprocessing.Pool(workers, initializer=_start, initargs=(rows, setup)) if workers > 1 else None
+        self._pool = (
+            multiprocessing.Pool(workers, initializer=_start, initargs=(rows, replace(setup))) if workers > 1 else None
+        )
 
     def __enter__(self) -> Predictor:
         return self
