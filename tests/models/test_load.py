@@ -91,3 +91,18 @@ def test_mpt_switches() -> None:
     plain = from_config({**config, "no_bias": True, "attn_config": {"alibi": True}}, name="x", where="x")
     biases = 2 * (3 * 64 + 64 + 256 + 64 + 2 * 64) + 64
     assert learned.parameters - plain.parameters == 32 * 64 + biases
+
+
+@pytest.mark.parametrize("model_type", ["mamba2", "jamba", "lfm2", "whisper", "cnn"])
+def test_what_is_not_read_is_refused_and_not_guessed(model_type: str) -> None:
+    with pytest.raises(UserError, match=f"x: architecture not read: '{model_type}'; expected .* not read"):
+        from_config({**QWEN, "model_type": model_type}, name="x", where="x")
+
+
+def test_unknown_encoders_and_encoder_decoders() -> None:
+    config = {**QWEN, "model_type": "new_bert", "type_vocab_size": 2}
+    model = from_config(config, name="x", where="x")
+    assert model.kv_bytes(100.0) == 0
+    assert "bert" in str(model.assumptions[0].value)
+    with pytest.raises(UserError, match="other encoder-decoders are not read"):
+        from_config({**QWEN, "model_type": "new_t5", "is_encoder_decoder": True}, name="x", where="x")

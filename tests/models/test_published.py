@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainshed.models import builtin, load
+from trainshed.models import builtin, from_config, load
 
 HERE = Path(__file__).parent
 CONFIGS = HERE.parents[1] / "validation" / "models"
@@ -52,3 +52,13 @@ def test_active_parameters_as_the_cards_count_them(name: str, active: float, emb
     model = load(name)
     table = 0 if embedding else model.vocab * model.hidden
     assert model.active_parameters - table == pytest.approx(active, rel=5e-3)
+
+
+DEFAULTS = json.loads((HERE / "default_configs.json").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(DEFAULTS))
+def test_families_outside_the_measurements(name: str) -> None:
+    """Default configs of transformers 5.23.0 and the parameters of its classes built from them."""
+    model = from_config(DEFAULTS[name]["config"], name=name, where=name)
+    assert model.parameters == pytest.approx(DEFAULTS[name]["parameters"], rel=1e-3)

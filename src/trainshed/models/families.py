@@ -72,6 +72,8 @@ class Family:
     """KV heads where the config does not say; 0: as many as heads."""
     stream_head: bool = False
     """Several residual streams (hyper-connections) are mixed by learned weights before the head."""
+    only_kv_heads: int = 0
+    """KV heads whatever the config's field says (multi-query configs repeat the number of heads there)."""
     token_types: int = 0
     pooler: bool = False
     cross: str = ""

@@ -41,13 +41,15 @@ class Layer:
 MIXERS = {
     "full_attention": "full", "attention": "full", "global": "full", "indexed_attention": "full", "full": "full",
     "sliding_attention": "window", "local": "window", "chunked_attention": "window", "sliding": "window",
-    "linear_attention": "linear", "mamba": "mamba", "recurrent": "recurrent",
+    "linear_attention": "linear", "mamba": "mamba", "mamba2": "mamba", "recurrent": "recurrent",
 }  # fmt: skip
 #: Letters of ``hybrid_override_pattern`` (Nemotron-H): one mixer or one MLP per layer.
 LETTERS = {
     "M": Layer("mamba", "none"), "*": Layer("full", "none"), "-": Layer("none", "dense"), "E": Layer("none", "moe"),
 }  # fmt: skip
-BLOCKS = {"mamba": "M", "attention": "*", "mlp": "-", "moe": "E"}
+BLOCKS = {
+    "mamba": "M", "linear_attention": "M", "attention": "*", "full_attention": "*", "mlp": "-", "moe": "E",
+}  # fmt: skip
 
 
 def layout(fields: Fields, family: Family) -> list[Layer]:
@@ -97,7 +99,8 @@ def _mixer(fields: Fields, name: str, word: object) -> str:
     if word not in MIXERS:
         expected = ", ".join(sorted(MIXERS))
         raise UserError(f"field {name}", where=fields.where, value=word, expected=f"words among {expected}")
-    return MIXERS[str(word)]
+    mixer = MIXERS[str(word)]
+    return "mamba" if mixer == "linear" and fields.has("state_heads") else mixer
 
 
 def _mlps(fields: Fields, family: Family, n: int) -> list[str]:

@@ -86,17 +86,21 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _family(fields: Fields) -> tuple[Family, tuple[Assumption, ...]]:
-    """The facts of the config's model_type; those of Llama, said so, for a type that the table lacks."""
+    """The facts of the config's model_type; those of Llama (BERT), said so, for a type that the table lacks."""
     name = fields.get("model_type")
     if not isinstance(name, str) or not name:
         raise fields.missing("model_type", f"a string such as {', '.join(known()[:6])}, …")
     if (facts := family(name, _flags(fields))) is not None:
         return facts, ()
-    facts = family("llama")
+    if fields.get("is_encoder_decoder"):
+        expected = "a decoder, an encoder, or T5; other encoder-decoders are not read"
+        raise UserError("architecture not read", where=fields.where, value=name, expected=expected)
+    like = "bert" if fields.has("type_vocab_size") else "llama"
+    facts = family(like)
     assert facts is not None
     return facts, (
         Assumption(
-            what=f"architecture of model_type {name!r} beyond its fields", value="as llama", status="estimated",
+            what=f"architecture of model_type {name!r} beyond its fields", value=f"as {like}", status="estimated",
             source="families.toml has no such entry",
         ),
     )  # fmt: skip

@@ -147,6 +147,7 @@ class Stack:
         kv_heads = f.count("swa_num_key_value_heads" if own else "kv_heads", facts.kv_heads or heads)
         dim = f.count("swa_head_dim") if own else self.head_dim()
         v_dim = f.count("swa_v_head_dim", dim) if own else f.count("v_dim", dim)
+        kv_heads = facts.only_kv_heads or kv_heads
         value_is_key = False
         if not window and f.has("global_head_dim"):
             dim = v_dim = f.count("global_head_dim")
