@@ -113,15 +113,19 @@ def test_saving_replaces_only_the_stages_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, world: fitting.Fit
 ) -> None:
     path = tmp_path / "fitted.toml"
-    path.write_text('[chip."b200"]\n"a" = { value = 0.1, status = "fitted" }\n"z" = { value = "3 s", note = "n" }\n')
+    path.write_text(
+        '[chip."b200"]\n"a" = { value = 0.1, status = "fitted" }\n"idle_power" = { value = "3 W" }\n'
+        '"gone" = { value = 1.0 }\n'
+    )
     monkeypatch.setattr(fitted_files, "files", lambda: {"chip": path})
     entries = world.entries(world.solve(steps=40))
     assert fitted_files.save(entries, STAGE) is False
     again = fitted_files.read(path)
-    assert again["chip", "b200"]["z"] == {"value": "3 s", "note": "n"}
+    assert again["chip", "b200"]["idle_power"] == {"value": "3 W"}
+    assert "gone" not in again["chip", "b200"]
     assert again["chip", "b200"]["a"]["value"] == pytest.approx(0.8, rel=0.02)
     values = fitted_files.values()
-    assert values["chip/b200.fitted.z"] == 3.0
+    assert values["chip/b200.fitted.idle_power"] == 3.0
     assert values["chip/h100-sxm.fitted.b"] == pytest.approx(2e-3, rel=0.05)
     assert fitted_files.save(entries[1:], STAGE) is True
 

@@ -76,15 +76,19 @@ def values() -> dict[str, float]:
 
 
 def save(entries: Sequence[Fitted], stage: fits.Stage) -> bool:
-    """Put a stage's constants in place of those that it wrote before; all others stay. True if some fell away."""
+    """Put a stage's constants in place of those that it wrote before; what no stage names any more goes.
+
+    True if a constant fell away.
+    """
     fell_away = False
+    known = {(m.scope, m.mechanism) for s in (*fits.stages(), stage) for m in s.mechanisms}
     new = {(e.scope, e.owner, e.key) for e in entries}
     for path in set(files().values()):
         kept = read(path)
         for (scope, owner), mechanisms in kept.items():
             ours = {m.mechanism for m in stage.mechanisms if m.scope == scope and m.has(owner)}
             fell_away |= any((scope, owner, key) not in new for key in ours & mechanisms.keys())
-            kept[scope, owner] = {k: v for k, v in mechanisms.items() if k not in ours}
+            kept[scope, owner] = {k: v for k, v in mechanisms.items() if k not in ours and (scope, k) in known}
         for entry in entries:
             if files()[entry.scope] == path:
                 kept.setdefault((entry.scope, entry.owner), {})[entry.key] = entry.entry
