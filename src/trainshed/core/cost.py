@@ -48,12 +48,17 @@ def _compiled(expression: str) -> tuple[CodeType, frozenset[str]]:
     return compile(tree, f"<formula {expression}>", "eval"), names
 
 
+_GLOBALS: dict[str, Any] = {"__builtins__": {}, **FUNCTIONS}
+
+
 def evaluate(expression: str, names: dict[str, Any]) -> Number:
     """The value of an arithmetic expression over ``names`` (floats or arrays) and FUNCTIONS."""
     code, wanted = _compiled(expression)
     if missing := wanted - names.keys():
         raise ValueError(f"formula {expression!r} names {', '.join(sorted(missing))}, which it was not given")
-    value = eval(code, {"__builtins__": {}, **FUNCTIONS}, names)
+    value = eval(code, _GLOBALS, names)
+    if isinstance(value, float):  # NumPy's scalars too
+        return float(value)
     return float(value) if np.ndim(value) == 0 else np.asarray(value, dtype=np.float64)
 
 
@@ -127,14 +132,22 @@ def formula(what: str, unit: str, expression: str, **names: Number | Constant | 
 
     A number is a fact of the workload; a number of the hardware or the software must come as a Constant.
     """
-    values: dict[str, Any] = {n: v.value if isinstance(v, Constant | Cost) else v for n, v in names.items()}
-    return Cost(
-        what, unit, "formula", evaluate(expression, values),
-        tuple((n, v) for n, v in names.items() if isinstance(v, Cost)),
-        tuple((n, v) for n, v in names.items() if isinstance(v, Constant)),
-        tuple((n, v) for n, v in names.items() if not isinstance(v, Cost | Constant)),
-        expression,
-    )  # fmt: skip
+    values: dict[str, Any] = {}
+    children: list[tuple[str, Cost]] = []
+    constants: list[tuple[str, Constant]] = []
+    inputs: list[tuple[str, Number]] = []
+    for name, given in names.items():
+        if isinstance(given, Cost):
+            children.append((name, given))
+            values[name] = given.value
+        elif isinstance(given, Constant):
+            constants.append((name, given))
+            values[name] = given.value
+        else:
+            inputs.append((name, given))
+            values[name] = given
+    value = evaluate(expression, values)
+    return Cost(what, unit, "formula", value, tuple(children), tuple(constants), tuple(inputs), expression)
 
 
 def _combined(what: str, how: How, op: Callable[[Any, Any], Any], children: Sequence[Cost], unit: str | None) -> Cost:
