@@ -77,11 +77,11 @@ def test_user_file_adds_a_chip_a_system_a_price_and_sets(user_toml: Writer) -> N
 
 
 def test_carried_mechanisms_say_so(tmp_path: Path) -> None:
-    own = Catalogue(overrides={"chip/trn2.fitted.hbm_efficiency": 0.5})
-    assert own.chip("trn2").fit("hbm_efficiency").value == 0.5
-    carried = own.chip("trn3").fit("hbm_efficiency")
+    own = Catalogue(overrides={"chip/trn2.fitted.energy_scale": 0.5})
+    assert own.chip("trn2").fit("energy_scale").value == 0.5
+    carried = own.chip("trn3").fit("energy_scale")
     assert carried.value == 0.5
-    assert carried.name == "chip/trn3.fitted.hbm_efficiency"
+    assert carried.name == "chip/trn3.fitted.energy_scale"
     assert carried.note.startswith("carried from trn2")
 
 

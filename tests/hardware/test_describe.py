@@ -12,7 +12,7 @@ def test_constants_are_named_by_their_place(catalogue: Catalogue) -> None:
     numbers = dict(constants(catalogue.chip("trn3")))
     assert numbers["neuron.columns_per_cycle.bf16"].value == 1
     assert numbers["energy.mac.bf16"].unit == "J/MAC"
-    assert numbers["fitted.hbm_efficiency"].name == "chip/trn3.fitted.hbm_efficiency"
+    assert numbers["fitted.energy_scale"].name == "chip/trn3.fitted.energy_scale"
     system = dict(constants(catalogue.system("trn3-gen2")))
     assert system["rack.bandwidth"].value == 320e9
     assert system["pue"].value == 1.15

@@ -26,7 +26,7 @@ NEURON_UNITS = {
     "instruction_floor": "cycle", "instruction_overhead": "s", "sbuf": "B", "psum": "B", "psum_banks": "count",
     "partitions": "row", "dma_engines": "count", "dma_bandwidth": "B/s", "dma_fixed": "s", "semaphore": "s",
     "dma_per_descriptor": "s",
-    "quantize_elements_per_cycle": "element/cycle?", "vector_exp_speedup": "1?",
+    "quantize_elements_per_cycle": "element/cycle?", "vector_exp_speedup": "1?", "background_transpose": "1?",
 }  # fmt: skip
 NEURON_MAPS = {
     "columns_per_cycle": "1", "depth": "row", "vector_lanes": "element/cycle", "scalar_lanes": "element/cycle",

@@ -58,6 +58,8 @@ class NeuronCore:
     """Seconds a DMA engine spends per descriptor besides its bytes."""
     quantize_elements_per_cycle: Constant | None
     vector_exp_speedup: Constant | None
+    background_transpose: Constant | None = None
+    """Part of a transpose's TensorE time that other matmuls hide; None: transposes take their turn."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,6 +91,12 @@ class Engines:
             least=self.core.matmul_floor, clock=self.core.tensor_clock, cores=self.rank.cores, **names,
         )  # fmt: skip
 
+    def transpose(self, dtype: str, columns: Number, *, what: str) -> Cost:
+        """TensorE turning tiles of 128 x 128, ``columns`` columns in all; beside other matmuls where it can."""
+        each = self.tensor(dtype, columns, columns / self.partitions, what=what)
+        hidden = self.core.background_transpose
+        return each if hidden is None else formula(what, "s", "(1 - hidden) * each", hidden=hidden, each=each)
+
     def issue(self, columns: Number, instructions: Number, dtype: str) -> Number:
         """TensorE cycles of so many columns in so many matmuls, gaps included: what decides which operand moves."""
         rate, gap = self.core.columns_per_cycle[self.product(dtype)].value, self.rank.tensor_gap

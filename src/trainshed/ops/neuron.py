@@ -181,11 +181,10 @@ class NeuronOps:
         rows = queries * heads / np.maximum(np.where(shared, 1.0, kv_heads), 1.0)
         groups = sequences * np.where(shared, 1.0, kv_heads)
         elements = sequences * heads * pairs
-        turned = elements / e.partitions
         products = [
             self._products(rows, qk, keys, groups * part, dtype, e).named("TensorE scores"),
             self._products(rows, keys, v, groups * part, dtype, e).named("TensorE values"),
-            e.tensor(dtype, turned, turned / e.partitions, what="TensorE transpose of probabilities"),
+            e.transpose(dtype, elements / e.partitions, what="TensorE transpose of probabilities"),
             self._products(keys, latent, (qk_dim + v_dim) * heads, sequences * decompress, dtype, e).named(
                 "TensorE keys"
             ),
@@ -198,7 +197,8 @@ class NeuronOps:
         size = transfers[0][1] + transfers[1][1]
         parts = [total("TensorE", products), total("VectorE", passes), scalar, e.dma(*transfers)]
         times = BACKWARD_ATTENTION if direction == "backward" else 1.0
-        parts = [scaled(c.what, c, times) for c in parts]
+        if direction == "backward":
+            parts = [scaled(c.what, c, times) for c in parts]
         macs = sequences * (heads * pairs * (qk + v) + decompress * keys * latent * (qk_dim + v_dim) * heads)
         activity = Activity(
             macs={e.product(dtype): macs + elements * e.partitions}, vector=2 * elements, scalar=elements,
@@ -327,7 +327,9 @@ class NeuronOps:
             memory={"hbm": size, "sbuf": 2 * size},
             written=kept / 2 + passed * tokens * heads * value_dim * BYTES[dtype],
         )
-        return self._kernel(what, [scaled(c.what, c, times) for c in parts], activity.scaled(times))
+        if direction == "backward":
+            parts = [scaled(c.what, c, times) for c in parts]
+        return self._kernel(what, parts, activity.scaled(times))
 
     def lookup(self, *, what: str, tokens: Number, width: Number, dtype: str) -> OpCost:
         """Rows of the table gathered into SBUF and written out: one descriptor per row and way."""
