@@ -10,6 +10,7 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from trainshed.hardware.catalogue import Catalogue
 from trainshed.models import load
@@ -37,8 +38,8 @@ def search() -> None:
 
 def million() -> None:
     """The command at 999,936 chips, start-up included."""
-    command = [sys.executable, "-m", "trainshed.app.cli", "train", MODEL, "--on", SYSTEM, "--ultraservers",
-               str(ULTRASERVERS), "--json"]  # fmt: skip
+    program = str(Path(sys.executable).with_name("trainshed"))
+    command = [program, "train", MODEL, "--on", SYSTEM, "--ultraservers", str(ULTRASERVERS), "--json"]
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     took = time.perf_counter() - start
