@@ -174,3 +174,15 @@ def test_every_stage_reads_and_every_fitted_constant_has_one() -> None:
     for name in fitted_files.values():
         scope, _, rest = name.partition("/")
         assert any(m.scope == scope and rest.endswith(f".{m.mechanism}") for m in mechanisms), name
+
+
+def test_no_constant_is_fitted_twice() -> None:
+    """One stage per constant: a later one would overwrite what an earlier one rests on."""
+    catalogue, software = Setup().catalogue, Setup().software
+    levels = {level.interconnect for name in catalogue.systems() for level in catalogue.system(name).levels}
+    owners = {
+        "chip": catalogue.chips(), "interconnect": sorted(levels), "framework": software.frameworks(),
+        "engine": software.engines(),
+    }  # fmt: skip
+    names = [m.name(o) for stage in fits.stages() for m in stage.mechanisms for o in filter(m.has, owners[m.scope])]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
