@@ -69,7 +69,7 @@ HAND_KV = {
 def test_kv_bytes_by_hand(name: str) -> None:
     model = load(name)
     assert model.kv_bytes(8192.0) == HAND_KV[name]
-    assert sum(np.asarray(each) for each in model.kv_bytes(8192.0, per_layer=True)) == HAND_KV[name]  # type: ignore[union-attr]
+    assert sum(np.asarray(each) for each in model.kv_bytes(8192.0, per_layer=True)) == HAND_KV[name]
     assert model.kv_bytes(8192.0, "fp8") == HAND_KV[name] / 2
 
 

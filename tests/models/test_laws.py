@@ -43,7 +43,7 @@ def test_experts_idle_but_are_held(number: int, chosen: int) -> None:
 @given(context=st.floats(1, 1e6), more=st.floats(0, 1e6), window=st.one_of(st.none(), st.integers(1, 100000)))
 def test_longer_contexts_never_take_less(context: float, more: float, window: int | None) -> None:
     windowed = model(sliding_window=window)
-    assert windowed.kv_bytes(context + more) >= windowed.kv_bytes(context)  # type: ignore[operator]
+    assert windowed.kv_bytes(context + more) >= windowed.kv_bytes(context)
     assert windowed.forward_flops(1.0, context + more) >= windowed.forward_flops(1.0, context)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal, overload
 
 from trainshed.core.constant import Number
 from trainshed.core.dtypes import Dtypes
@@ -55,6 +56,12 @@ class Model:
     def weight_bytes(self, dtypes: Dtypes, *, include_embedding: bool = True) -> float:
         """Bytes of the weights."""
         return figures.weight_bytes(self.graph, dtypes, include_embedding=include_embedding)
+
+    @overload
+    def kv_bytes(self, context: Number, kv_dtype: str = "bf16", *, per_layer: Literal[False] = False) -> Number: ...
+
+    @overload
+    def kv_bytes(self, context: Number, kv_dtype: str = "bf16", *, per_layer: Literal[True]) -> list[Number]: ...
 
     def kv_bytes(self, context: Number, kv_dtype: str = "bf16", *, per_layer: bool = False) -> Number | list[Number]:
         """Cache and states of one sequence of ``context`` tokens; ``per_layer``: one entry per layer of ``order``."""
