@@ -164,6 +164,12 @@ def test_a_broken_stage_says_where(tmp_path: Path, text: str, words: str) -> Non
     assert "stage.toml" in str(caught.value)
 
 
+def test_owners_by_pattern() -> None:
+    assert mechanism("a", 0.5, 0.1, 1.0, only=("h100*", "!*-pcie")).has("h100-sxm")
+    assert not mechanism("a", 0.5, 0.1, 1.0, only=("h100*", "!*-pcie")).has("h100-pcie")
+    assert mechanism("a", 0.5, 0.1, 1.0, only=("!h100*",)).has("b200")
+
+
 def test_bounds_must_hold_the_start() -> None:
     with pytest.raises(UserError, match="bounds"):
         mechanism("a", 2.0, 0.1, 1.0)

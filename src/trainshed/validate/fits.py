@@ -38,7 +38,7 @@ class Mechanism:
     least: int = 8
     """Rows that an owner needs for a value of its own; with fewer it takes that of its predecessor."""
     only: tuple[str, ...] = ("*",)
-    """Patterns of owners that have the mechanism."""
+    """Patterns of owners that have the mechanism (``!pattern``: that do not)."""
 
     def __post_init__(self) -> None:
         low, high = self.bounds
@@ -57,7 +57,9 @@ class Mechanism:
 
     def has(self, owner: str) -> bool:
         """Whether the owner is one of those that the patterns name."""
-        return any(fnmatchcase(owner, pattern) for pattern in self.only)
+        banned = [p[1:] for p in self.only if p.startswith("!")]
+        wanted = [p for p in self.only if not p.startswith("!")] or ["*"]
+        return any(fnmatchcase(owner, p) for p in wanted) and not any(fnmatchcase(owner, p) for p in banned)
 
     @property
     def linear(self) -> bool:
