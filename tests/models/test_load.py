@@ -32,6 +32,7 @@ def test_paths_and_directories(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(QWEN))
     assert load(folder).name == load(folder / "config.json").name == "mine"
+    assert load(folder).published is None
     assert load(folder).parameters == from_config(QWEN, name="mine", where="x").parameters
 
 

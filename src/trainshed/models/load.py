@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -63,14 +64,14 @@ def from_config(config: Mapping[str, Any], *, name: str, where: str) -> Model:
         name=name, family=facts.name, source=str(config.get("_source", where)), graph=graph,
         hidden=_hidden(graph), layers=len(graph.order), vocab=_vocab(graph),
         max_context=fields.count("positions", facts.position_rows or facts.max_context, least=0) or None,
-        dtypes=dtypes(fields, facts), media=media(fields, facts), published=_published().get(name),
-        assumptions=assumptions,
+        dtypes=dtypes(fields, facts), media=media(fields, facts), assumptions=assumptions,
     )  # fmt: skip
 
 
 @lru_cache(maxsize=512)
 def _builtin(name: str) -> Model:
-    return from_config(_read(CONFIGS / f"{name}.json"), name=name, where=f"{name}.json")
+    model = from_config(_read(CONFIGS / f"{name}.json"), name=name, where=f"{name}.json")
+    return replace(model, published=_published().get(name))
 
 
 def _read(path: Path) -> dict[str, Any]:
