@@ -31,7 +31,8 @@ def errors(group: str, kernel: str) -> np.ndarray[Any, Any]:
 def row(**cells: Any) -> Row:
     base = {"id": "k", "group": "g", "tier": "A", "metric": "time_s", "value": 1.0, "chip": "trn2", "cores": 1}
     shape = {"kernel": "matmul", "shape": {"m": 4096, "k": 4096, "n": 4096}, "dtype": "bf16", "flops": 2.0 * 4096**3}
-    return Row(table="kernels", file="k.csv", line=1, cells={**base, **shape, **cells})
+    given = {k: v for k, v in {**base, **shape, **cells}.items() if v is not None}
+    return Row(table="kernels", file="k.csv", line=1, cells=given)
 
 
 def value(**cells: Any) -> float:
@@ -103,4 +104,16 @@ def test_larger_shapes_take_longer(kernel: str) -> None:
     shape = shapes.get(kernel, {"batch": 1, "seq": 512, "hidden": 4096, "intermediate": 1024})
     first = next(iter(set(shape) & {"seq", "tokens", "q", "rows"}))
     larger = {**shape, first: 2 * shape[first]}
-    assert value(kernel=kernel, shape=larger) > value(kernel=kernel, shape=shape)
+    assert value(kernel=kernel, shape=larger, flops=None) > value(kernel=kernel, shape=shape, flops=None)
+
+
+def test_attention_counts_the_pairs_that_its_flops_do() -> None:
+    shape = {"heads": 8, "heads_kv": 1, "q": 8192, "kv": 8192, "d": 128}
+    whole = 4.0 * 8 * 8192**2 * 128
+    cells = {"kernel": "attention_prefill", "shape": shape}
+    assert value(**cells, flops=whole / 2) == pytest.approx(value(**cells, flops=whole) / 2, rel=0.05)
+
+
+def test_shapes_that_lack_a_size_are_skipped() -> None:
+    prediction = kernels.predict([row(shape={"m": 128, "n": 512})], Setup.default())[0]
+    assert prediction.skipped == "size not stated: k"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from trainshed.core import BYTES, Activity, Cost, Number
+from trainshed.core import BYTES, Activity, Cost, Number, UserError
 from trainshed.hardware.schema import Chip
 from trainshed.ops import OpCost, Rank, Tiles, together
 from trainshed.ops.neuron import NeuronOps
@@ -38,8 +38,18 @@ class _Case:
     weights: str
 
     def size(self, *names: str) -> float:
-        """Product of sizes of the shape; names that it lacks count 1."""
-        return float(np.prod([self.shape.get(n, 1) for n in names]))
+        """Product of sizes of the shape; names that it lacks count 1, but one of them must be there."""
+        found = [float(self.shape[n]) for n in names if n in self.shape]
+        if not found:
+            raise UserError("size not stated", where=self.row.id, value=" or ".join(names), expected="a size in shape")
+        return float(np.prod(found))
+
+    def first(self, *names: str, default: float | None = None) -> float:
+        """The first of these sizes that the shape has."""
+        name = next((n for n in names if n in self.shape), names[0])
+        if name not in self.shape and default is not None:
+            return default
+        return self.size(name)
 
     @property
     def stored(self) -> str:
@@ -194,10 +204,10 @@ def _bmm_softmax(case: _Case) -> OpCost:
 def _rows(case: _Case) -> list[tuple[float, float]]:
     """(elements, elements of a row) of each launch: rows × columns, tokens × hidden."""
     if "rows" in case.shape:
-        sizes = [(case.size("rows", "cols"), case.size("cols"))]
-        second = (case.size("second_rows", "second_cols"), case.size("second_cols"))
-        return [*sizes, second] if "second_rows" in case.shape else sizes
-    return [(case.size("batch", "seq", "hidden", "heads", "d", "channels"), case.size("hidden", "d", "channels"))]
+        prefixes = ["", "second_"] if "second_rows" in case.shape else [""]
+        return [(case.size(f"{p}rows") * case.size(f"{p}cols"), case.size(f"{p}cols")) for p in prefixes]
+    row = case.size("hidden", "heads", "d", "channels")
+    return [(case.size("batch", "seq") * row, row)]
 
 
 def _elementwise(what: str, *, vector: float, special: float, reads: float = 1.0, writes: float = 1.0) -> Any:
@@ -262,12 +272,16 @@ def _experts(case: _Case) -> OpCost:
 
 def _attention(direction: str) -> Any:
     def cost(case: _Case) -> OpCost:
-        s = case.shape
-        heads = float(s.get("heads", 1))
+        heads = case.first("heads", "q_heads", default=1.0)
+        queries, dim = case.first("q", "seq", default=1.0), case.first("d", "head_dim")
+        keys, batch = case.first("kv", "context", "seq"), case.first("batch", default=1.0)
+        stated = case.row.number("flops")
         return case.ops.attention(
-            what="attention", sequences=float(s.get("batch", 1)), queries=float(s["q"]), keys=float(s["kv"]),
-            heads=heads, kv_heads=float(s.get("heads_kv", heads)), qk_dim=float(s["d"]), v_dim=float(s["d"]),
+            what="attention", sequences=batch, queries=queries, keys=keys, heads=heads,
+            kv_heads=case.first("heads_kv", "kv_heads", default=heads), qk_dim=dim, v_dim=dim,
             causal=bool(case.options.get("causal", 0)), dtype=case.dtype, kv=case.weights, direction=direction,
+            # FLOPs count the pairs that a mask leaves
+            paired=None if stated is None or direction == "backward" else stated / (4 * batch * heads * dim),
         )  # fmt: skip
 
     return cost
