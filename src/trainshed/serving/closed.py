@@ -7,12 +7,12 @@ costs are formed from that. With pools, prefill and decode do not disturb each o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from trainshed.core import NOTHING, Cost, Number, formula, total
+from trainshed.core import NOTHING, Array, Cost, Number, formula, total
 from trainshed.serving import lengths, memory, queue, steps
 from trainshed.serving.deployment import Deployment, transfer
 from trainshed.serving.outcome import Load, Outcome
@@ -48,14 +48,20 @@ class Prefill:
         return np.maximum(self.prompts, 1.0)
 
 
-def prefill(worker: Worker, work: Workload, *, waiting: Number, beside: bool) -> Prefill:
-    """Prefill of prompts of which up to ``waiting`` may go in one pass; ``beside`` decoding sequences or alone."""
+def alone(worker: Worker, work: Workload, waiting: Number) -> Step:
+    """The pass of one prompt, or of one for each attention group that ``waiting`` prompts occupy."""
+    tokens = lengths.prompt(worker.engine, work.prompt(), work.prompt() + work.output())
+    groups = np.minimum(worker.degree("dpa"), np.maximum(waiting, 1.0))
+    return steps.prefill(worker, sequences=groups, tokens=tokens)
+
+
+def prefill(worker: Worker, work: Workload, one: Step, *, waiting: Number, beside: bool) -> Prefill:
+    """Prefill of prompts of which up to ``waiting`` may go in one pass; ``beside`` decoding sequences or not."""
     limit = work.tokens_per_step if work.tokens_per_step is not None else worker.engine.fit("tokens_per_step").value
     tokens = lengths.prompt(worker.engine, work.prompt(), work.prompt() + work.output())
     groups = np.minimum(worker.degree("dpa"), np.maximum(waiting, 1.0))
     prompts = np.maximum(np.minimum(np.floor(limit / tokens), np.maximum(waiting, 1.0)), groups)
     full = steps.prefill(worker, sequences=prompts, tokens=tokens)
-    one = steps.prefill(worker, sequences=groups, tokens=tokens)
     each = formula(
         "prefill per prompt", "s", "full / (prompts * stages)", full=full.time, prompts=prompts,
         stages=worker.degree("pp"),
@@ -66,20 +72,37 @@ def prefill(worker: Worker, work: Workload, *, waiting: Number, beside: bool) ->
     )  # fmt: skip
 
 
-def members(worker: Worker, work: Workload, asked: Number, context: Number) -> tuple[Number, Number]:
-    """Requests that one replica has in its care out of ``asked``, and those that its memory holds."""
-    probe = steps.decode(worker, sequences=np.maximum(asked, 1.0), context=context)
-    room = memory.room(worker, probe.work, isl=work.prompt(), osl=work.output())
+def members(deployment: Deployment, work: Workload, asked: Number, one: Step) -> tuple[Number, Number]:
+    """Requests that one decode worker has in its care out of ``asked``, and those that its memory holds."""
+    worker = deployment.decode
+    held = one.work if deployment.shared else steps.decode(worker, sequences=1.0, context=1.0).work
+    room = memory.room(worker, held, isl=work.prompt(), osl=work.output())
     return np.maximum(np.minimum(asked, slots(worker, work, room)), 1.0), room
 
 
 def stepper(worker: Worker, context: Number, most: Number) -> Callable[[Number], Number]:
     """Seconds of a decode step for n sequences: straight between those for a third of ``most`` and ``most``."""
     low = np.maximum(most / 3.0, 1.0)
-    a = steps.decode(worker, sequences=low, context=context).time.value
-    b = steps.decode(worker, sequences=most, context=context).time.value
+    a, b = several(worker, context, [low, most])
     slope = (b - a) / np.maximum(most - low, 1e-9)
     return lambda n: np.maximum(a + slope * (n - low), 1e-9)
+
+
+def several(worker: Worker, context: Number, sizes: Sequence[Number]) -> list[Number]:
+    """Decode steps of several batch sizes in one call: the sizes lie on an axis before all others."""
+    like = np.broadcast_arrays(*sizes)
+    shape = like[0].shape
+    stacked = np.stack(like).reshape(len(like), *(1,) * (2 - len(shape)), *shape)
+    found = steps.decode(worker, sequences=stacked, context=context).time.value
+    times = np.broadcast_to(found, np.broadcast_shapes(np.shape(found), stacked.shape))
+    return [_squeezed(row, len(shape)) for row in times]
+
+
+def _squeezed(row: Array, ndim: int) -> Array:
+    """Without leading axes of one entry, down to ``ndim`` axes."""
+    while row.ndim > ndim and row.shape[0] == 1:
+        row = row[0]
+    return row
 
 
 def closed(deployment: Deployment, work: Workload) -> Outcome:
@@ -93,8 +116,9 @@ def loop(deployment: Deployment, work: Workload, users: Number) -> Outcome:
     decoder, shared = deployment.decode, deployment.shared
     osl = work.output()
     context = lengths.attended(decoder.engine, work.prompt(), osl)
-    kept, room = members(decoder, work, users / decoder.replicas, context)
-    first = prefill(deployment.prefill, work, waiting=kept, beside=shared)
+    one = alone(deployment.prefill, work, users / deployment.prefill.replicas)
+    kept, room = members(deployment, work, users / decoder.replicas, one)
+    first = prefill(deployment.prefill, work, one, waiting=kept, beside=shared)
     moved = None if shared else transfer(deployment, work.prompt())
     busy = np.minimum(users, decoder.replicas)
     steady = _balance(deployment, first, stepper(decoder, context, kept), kept, osl, moved, busy)

@@ -88,7 +88,8 @@ def transfer(deployment: Deployment, tokens: Number) -> Cost:
     senders = np.minimum(source.ranks * source.share, target.ranks * target.share)
     return formula(
         "KV cache to the decode pool", "s", "size / (senders * bandwidth * efficiency) + latency + hop + host",
-        host=target.engine.fit("handover"), size=size, senders=senders, bandwidth=level.bandwidth, efficiency=level.fitted["efficiency"],
+        host=target.engine.fit("handover"), size=size,
+        senders=senders, bandwidth=level.bandwidth, efficiency=level.fitted["efficiency"],
         latency=level.latency, hop=level.fitted["hop"],
     )  # fmt: skip
 

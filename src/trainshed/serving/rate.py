@@ -6,7 +6,7 @@ import numpy as np
 
 from trainshed.core import Cost, Number, formula, total
 from trainshed.serving import lengths, steps
-from trainshed.serving.closed import Prefill, loads, members, prefill
+from trainshed.serving.closed import Prefill, alone, loads, members, prefill, several
 from trainshed.serving.deployment import Deployment
 from trainshed.serving.outcome import Outcome
 from trainshed.serving.static import allowance, request
@@ -24,8 +24,9 @@ def offline(deployment: Deployment, work: Workload) -> Outcome:
     osl = work.output()
     context = lengths.attended(decoder.engine, work.prompt(), osl)
     asked = np.inf if work.requests is None else work.requests / decoder.replicas
-    kept, room = members(decoder, work, np.minimum(asked, allowance(decoder, work)), context)
-    first = prefill(deployment.prefill, work, waiting=kept, beside=deployment.shared)
+    one = alone(deployment.prefill, work, np.minimum(asked, allowance(decoder, work)))
+    kept, room = members(deployment, work, np.minimum(asked, allowance(decoder, work)), one)
+    first = prefill(deployment.prefill, work, one, waiting=kept, beside=deployment.shared)
     decode = steps.decode(decoder, sequences=kept, context=context)
     tpot = _loaded_step(deployment, first, decode, kept / np.maximum(osl - 1.0, 1.0))
     turn = formula(
@@ -75,9 +76,10 @@ def opened(deployment: Deployment, work: Workload) -> Outcome:
     assert work.rate_per_s is not None
     decoder = deployment.decode
     osl, context = work.output(), lengths.attended(decoder.engine, work.prompt(), work.output())
-    kept, room = members(decoder, work, allowance(decoder, work) * 1.0, context)
+    one = alone(deployment.prefill, work, np.ones(()))
+    kept, room = members(deployment, work, allowance(decoder, work) * 1.0, one)
     arriving = work.rate_per_s / decoder.replicas
-    first = prefill(deployment.prefill, work, waiting=np.ones(()), beside=deployment.shared)
+    first = prefill(deployment.prefill, work, one, waiting=np.ones(()), beside=deployment.shared)
     running, busy = _little(deployment, first, arriving, osl, context, kept)
     decode = steps.decode(decoder, sequences=np.maximum(running, 1.0), context=context)
     tpot = _loaded_step(deployment, first, decode, running / np.maximum(osl - 1.0, 1.0))
@@ -107,7 +109,7 @@ def _little(
     busy = arriving * first.each.value / servers
     stall = deployment.decode.engine.fit("prefill_stall").value * busy if deployment.shared else np.zeros(())
     sizes = [np.maximum(kept ** (i / (_GRID - 1)), 1.0) for i in range(_GRID)]
-    times = [steps.decode(deployment.decode, sequences=n, context=context).time.value for n in sizes]
+    times = several(deployment.decode, context, sizes)
     low, high = np.ones_like(kept * arriving * times[0]), kept * np.ones_like(kept * arriving * times[0])
     for _ in range(_ROUNDS):
         middle = (low + high) / 2.0

@@ -90,21 +90,30 @@ class Predictor:
         self, jobs: Sequence[tuple[Mapping[str, Number], Sequence[int]]], progress: Progress | None = None
     ) -> list[list[Prediction]]:
         """Several sets of changed constants, each with the indices of its rows."""
-        tasks = [(n, chunk) for n, (_, at) in enumerate(jobs) for chunk in _chunks(self.rows, at)]
+        tasks = [(n, chunk) for n, (_, at) in enumerate(jobs) for chunk in _chunks(self.rows, _alike(self.rows, at))]
         work = [(dict(jobs[n][0]), tuple(chunk)) for n, chunk in tasks]
-        answers: list[list[Prediction]] = [[] for _ in jobs]
+        found: list[dict[int, Prediction]] = [{} for _ in jobs]
         done, every = 0, sum(len(at) for _, at in jobs)
         for (n, chunk), predictions in zip(tasks, self._map(work), strict=True):
-            answers[n] += predictions
+            found[n] |= dict(zip(chunk, predictions, strict=True))
             done += len(chunk)
             if progress is not None:
                 progress(done, every)
-        return answers
+        return [[each[i] for i in at] for each, (_, at) in zip(found, jobs, strict=True)]
 
     def _map(self, work: Sequence[tuple[dict[str, Number], tuple[int, ...]]]) -> Iterable[list[Prediction]]:
         if self._pool is None:
             return (_predict(self.rows, self.setup, task) for task in work)
         return self._pool.imap(_task, work)
+
+
+def _alike(rows: Sequence[Row], at: Sequence[int]) -> list[int]:
+    """The indices with like rows side by side: tables price rows of one model and system in one call."""
+
+    def key(i: int) -> tuple[str, ...]:
+        return (rows[i].table, *(rows[i].text(c) or "" for c in ("model", "system", "framework", "mode")))
+
+    return sorted(at, key=key)
 
 
 def _chunks(rows: Sequence[Row], at: Sequence[int]) -> list[list[int]]:
