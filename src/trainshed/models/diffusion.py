@@ -18,6 +18,7 @@ from trainshed.models import attention as attn
 from trainshed.models import pieces
 from trainshed.models.families import Family
 from trainshed.models.fields import Fields
+from trainshed.models.pieces import block
 
 #: Width of the sinusoidal code of a time step, a guidance scale or a size (diffusers ``Timesteps``).
 TIME_CODE = 256
@@ -29,12 +30,8 @@ def diffusion(fields: Fields, family: Family) -> Graph:
     joint = reader.facts["blocks"] == "joint"
     layers = reader.joint_blocks() if joint else [reader.cross_block()]
     order = [b.name for b in layers for _ in range(b.count)]
-    blocks = [*reader.embeddings(), *layers, _block("output", "head", reader.output())]
+    blocks = [*reader.embeddings(), *layers, block("output", "head", reader.output())]
     return Graph(blocks=tuple(blocks), order=tuple(order))
-
-
-def _block(name: str, kind: str, ops: list[Op], count: int = 1) -> Block:
-    return Block(name=name, kind=kind, ops=tuple(ops), count=count)
 
 
 @dataclass(frozen=True)
@@ -119,17 +116,17 @@ class Denoiser:
         elif kind == "refiner":
             first.append(self.linear("text_in", "embedding", Shard.REPLICATED, width, h, "text"))
         vectors = [op for name in self.facts["codes"] for op in self._code(name)]
-        blocks = [_block("embedding", "embedding", first), _block("conditioning", "extra", vectors + self.shared())]
+        blocks = [block("embedding", "embedding", first), block("conditioning", "extra", vectors + self.shared())]
         if refiners := f.count("num_refiner_layers", 0, least=0):
             pooled = [
                 op for name, n in (("refiner_time", TIME_CODE), ("refiner_text", width)) for op in self.code(name, n)
             ]
             blocks += [
-                _block("refiner_conditioning", "extra", pooled),
-                _block("refiner", "extra", self.refiner(), refiners),
+                block("refiner_conditioning", "extra", pooled),
+                block("refiner", "extra", self.refiner(), refiners),
             ]
         if "audio" in self.facts:
-            blocks.append(_block("audio_embedding", "embedding", self.audio_in()))
+            blocks.append(block("audio_embedding", "embedding", self.audio_in()))
         return blocks
 
     def two(self, name: str, width: int, out: int, stream: str) -> list[Op]:
@@ -178,7 +175,6 @@ class Denoiser:
     def modulated(self, name: str, width: int, stream: str, held: int = 0, norm: str = "plain") -> Op:
         """A norm with the time step's scale and shift; ``held``: parameters of a table beside it."""
         op = pieces.norm(name, width, self.style(stream, norm))
-        assert isinstance(op, Elementwise)
         return replace(op, vector=op.vector + 2, parameters=op.parameters + held)
 
     def gated_residual(self, name: str, width: int, stream: str) -> Op:
@@ -219,8 +215,8 @@ class Denoiser:
         """Blocks of two streams, then blocks of one."""
         double = self.fields.count("layers", least=0)
         single = self.fields.count("single_layers", 0, least=0)
-        blocks = [_block("double", "layer", self.double(), double)] if double else []
-        return [*blocks, _block("single", "layer", self.single(), single)] if single else blocks
+        blocks = [block("double", "layer", self.double(), double)] if double else []
+        return [*blocks, block("single", "layer", self.single(), single)] if single else blocks
 
     def double(self) -> list[Op]:
         """Picture and text with weights of their own, attention over both."""
@@ -281,7 +277,7 @@ class Denoiser:
         ops = self.cross_ops("image", "", self.hidden, self.shape(), self.inner)
         if "audio" in self.facts:
             ops += self.sound()
-        return _block("layer", "layer", ops, self.fields.count("layers"))
+        return block("layer", "layer", ops, self.fields.count("layers"))
 
     def cross_ops(self, stream: str, prefix: str, h: int, shape: attn.Heads, inner: int) -> list[Op]:
         """One stream's part of a block."""

@@ -79,6 +79,7 @@ class Family:
     cross: str = ""
     """Stream that every layer attends to besides its own tokens."""
     patch_bias: bool = True
+    """Whether a picture's patch projection has a bias."""
     labels: int = 0
     """Outputs of a classifier on top."""
     max_context: int = 0

@@ -56,8 +56,6 @@ class Fields:
     def __init__(self, config: Mapping[str, Any], *, where: str) -> None:
         self.where = where
         self.config = dict(config)
-        if not isinstance(config, Mapping):
-            raise UserError("not a JSON object", where=where, value=type(config).__name__, expected="a config object")
 
     def part(self, name: str) -> Fields:
         """A nested config (``vision_config``) as Fields of its own."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trainshed.core import Block, Graph, Lookup, Op, Shard
+from trainshed.core import Block, Graph, Op, Shard
 from trainshed.models import pieces
 from trainshed.models.families import Family
 from trainshed.models.fields import Fields
 from trainshed.models.layout import LETTERS
+from trainshed.models.pieces import block
 from trainshed.models.stack import Stack
 
 
@@ -16,7 +17,11 @@ def decoder(fields: Fields, family: Family) -> Graph:
     """A decoder-only language model."""
     stack = Stack(fields, family)
     blocks, order = stack.blocks()
-    blocks = [_block("embedding", "embedding", embedding(stack)), *blocks, _block("head", "head", head(stack))]
+    blocks = [
+        block("embedding", "embedding", embedding(stack)),
+        *blocks,
+        block("head", "head", head(stack)),
+    ]
     if mtp := fields.count("mtp_layers", 0, least=0):
         blocks.append(Block(name="mtp", kind="head", ops=tuple(prediction(stack)), count=mtp, train_only=True))
     return Graph(blocks=tuple(blocks), order=tuple(order))
@@ -30,8 +35,8 @@ def encoder(fields: Fields, family: Family) -> Graph:
     if groups < len(order):
         blocks, order = _sharing(blocks[0], groups)
     ops = pooler(stack)
-    tail = [_block("pooler", "head", ops)] if ops else []
-    return Graph(blocks=(_block("embedding", "embedding", embedding(stack)), *blocks, *tail), order=tuple(order))
+    tail = [block("pooler", "head", ops)] if ops else []
+    return Graph(blocks=(block("embedding", "embedding", embedding(stack)), *blocks, *tail), order=tuple(order))
 
 
 def encoder_decoder(fields: Fields, family: Family) -> Graph:
@@ -45,10 +50,10 @@ def encoder_decoder(fields: Fields, family: Family) -> Graph:
     second, then = writing.blocks()
     looked_up = [replace(op, parameters=0) for op in embedding(writing)[:1]]
     blocks = [
-        _block("encoder_embedding", "embedding", embedding(reading) + relative(reading)), *first,
-        _block("encoder_norm", "extra", [reading.norm("encoder_final_norm")]),
-        _block("decoder_embedding", "embedding", looked_up + relative(writing)), *second,
-        _block("head", "head", head(writing)),
+        block("encoder_embedding", "embedding", embedding(reading) + relative(reading)), *first,
+        block("encoder_norm", "extra", [reading.norm("encoder_final_norm")]),
+        block("decoder_embedding", "embedding", looked_up + relative(writing)), *second,
+        block("head", "head", head(writing)),
     ]  # fmt: skip
     return Graph(blocks=tuple(blocks), order=(*order, *then))
 
@@ -65,12 +70,8 @@ def music(fields: Fields, family: Family) -> Graph:
     width = fields.part("text_encoder").count("hidden")
     project = pieces.linear("text_projection", "embedding", Shard.REPLICATED, width, h, bias=True, stream="text")
     last = [stack.norm("final_norm"), pieces.linear("head", "head", Shard.VOCAB, h, books * vocab)]
-    ends = _block("embedding", "embedding", [*first, project]), _block("head", "head", last)
+    ends = block("embedding", "embedding", [*first, project]), block("head", "head", last)
     return Graph(blocks=(ends[0], *blocks, ends[1]), order=tuple(order))
-
-
-def _block(name: str, kind: str, ops: list[Op]) -> Block:
-    return Block(name=name, kind=kind, ops=tuple(ops))
 
 
 def _sharing(block: Block, groups: int) -> tuple[list[Block], list[str]]:
@@ -158,8 +159,3 @@ def pooler(stack: Stack) -> list[Op]:
     if facts.labels:
         ops.append(pieces.linear("classifier", "head", Shard.REPLICATED, h, facts.labels, bias=True, per_sequence=True))
     return ops
-
-
-def lookups(graph: Graph) -> int:
-    """Parameters of all embedding tables."""
-    return sum(b.count * op.parameters for b in graph.blocks for op in b.ops if isinstance(op, Lookup))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainshed.core import Elementwise, Experts, Lookup, Matmul, Op, Shard
+from trainshed.core import Block, Elementwise, Experts, Lookup, Matmul, Op, Shard
 
 #: Elementary vector operations per element (ours): RMS norm squares, sums, scales twice; layer norm also centres.
 NORM_VECTOR = {"rms": 4.0, "layer": 6.0}
@@ -23,6 +23,11 @@ class Style:
     stream: str = "tokens"
 
 
+def block(name: str, kind: str, ops: list[Op], count: int = 1) -> Block:
+    """``count`` equal blocks."""
+    return Block(name=name, kind=kind, ops=tuple(ops), count=count)
+
+
 def linear(
     name: str, role: str, shard: Shard, k: int, n: int, *, bias: bool = False, tied: bool = False,
     stream: str = "tokens", per_sequence: bool = False,
@@ -35,7 +40,7 @@ def linear(
     )  # fmt: skip
 
 
-def norm(name: str, width: int, style: Style, *, shard: Shard = Shard.SEQUENCE, of: int | None = None) -> Op:
+def norm(name: str, width: int, style: Style, *, shard: Shard = Shard.SEQUENCE, of: int | None = None) -> Elementwise:
     """A normalisation over ``width`` elements per token; its vectors have ``of`` elements (default: ``width``)."""
     return Elementwise(
         name=name, role="norm", shard=shard, stream=style.stream, width=width, reads=1, writes=1,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from trainshed.core import Elementwise, Op, Scan, Shard
+from trainshed.core import Op, Scan, Shard
 from trainshed.models.pieces import Style, linear, norm
 
 _ROLE = "state_space"
@@ -98,9 +98,7 @@ def recurrent(hidden: int, width: int, heads: int, conv: int, style: Style) -> l
 
 
 def _gated_norm(width: int, held: int, style: Style) -> Op:
-    gated = norm("state_norm", width, Style(norm="rms" if held else "plain", stream=style.stream), of=held)
-    assert isinstance(gated, Elementwise)
-    return Elementwise(
-        name="state_norm", role="norm", shard=Shard.HEADS, stream=style.stream, width=width, reads=2, writes=1,
-        vector=gated.vector + 1, transcendental=1, parameters=gated.parameters,
-    )  # fmt: skip
+    """silu(z) · norm(x); ``held`` 0: the gate alone, or a norm without parameters."""
+    own = Style(norm="rms" if held else "plain", stream=style.stream)
+    plain = norm("state_norm", width, own, shard=Shard.HEADS, of=held)
+    return replace(plain, reads=2, vector=plain.vector + 1, transcendental=1)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trainshed.core import Attention, Block, Graph, Op, Shard
+from trainshed.core import Attention, Graph, Op, Shard
 from trainshed.models import pieces
 from trainshed.models.families import Family
 from trainshed.models.fields import Fields
 from trainshed.models.language import embedding, pooler
+from trainshed.models.pieces import block
 from trainshed.models.stack import Stack
 
 
@@ -34,7 +35,8 @@ def vision(fields: Fields, family: Family) -> Graph:
     first, _ = patches(stack)
     last = [stack.norm("final_norm"), *pooler(stack)]
     return Graph(
-        blocks=(_block("patches", "embedding", first), *blocks, _block("head", "head", last)), order=tuple(order)
+        blocks=(block("patches", "embedding", first), *blocks, block("head", "head", last)),
+        order=tuple(order),
     )
 
 
@@ -54,10 +56,10 @@ def two_towers(fields: Fields, family: Family) -> Graph:
 
     without_cache = [replace(b, ops=tuple(_uncached(op) for op in b.ops)) for b in read]
     blocks = (
-        _block("text_embedding", "embedding", embedding(text)), *without_cache,
-        _block("text_head", "head", [text.norm("text_final_norm"), project(text, "text_projection")]),
-        _block("image_embedding", "embedding", [*pictures, image.norm("image_norm")]), *seen,
-        _block("image_head", "head", [image.norm("image_final_norm"), project(image, "image_projection")]),
+        block("text_embedding", "embedding", embedding(text)), *without_cache,
+        block("text_head", "head", [text.norm("text_final_norm"), project(text, "text_projection")]),
+        block("image_embedding", "embedding", [*pictures, image.norm("image_norm")]), *seen,
+        block("image_head", "head", [image.norm("image_final_norm"), project(image, "image_projection")]),
     )  # fmt: skip
     return Graph(blocks=blocks, order=(*spoken, *shown))
 
@@ -97,9 +99,6 @@ def speech(fields: Fields, family: Family) -> Graph:
     if family.labels:  # one decision per frame
         head.append(pieces.linear("classifier", "head", Shard.REPLICATED, stack.hidden, family.labels, bias=True))
     return Graph(
-        blocks=(_block("features", "embedding", ops), *blocks, _block("head", "head", head)), order=tuple(order)
+        blocks=(block("features", "embedding", ops), *blocks, block("head", "head", head)),
+        order=tuple(order),
     )
-
-
-def _block(name: str, kind: str, ops: list[Op]) -> Block:
-    return Block(name=name, kind=kind, ops=tuple(ops))
