@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from trainshed.core import UserError
 from trainshed.validate import fits
@@ -19,7 +20,7 @@ class Directory:
 
     def __init__(self, rows: Sequence[Row], setup: Setup) -> None:
         self.rows, self.setup = rows, setup
-        self._known: dict[tuple[str, str], frozenset[str]] = {}
+        self._known: dict[tuple[str, ...], frozenset[str]] = {}
         software = setup.software
         self._families = {
             **{("framework", name): software.framework(name).family for name in software.frameworks()},
@@ -47,29 +48,29 @@ class Directory:
         return list(dict.fromkeys(name for row in self.rows for name in sorted(self._names(scope, row))))
 
     def _names(self, scope: str, row: Row) -> frozenset[str]:
-        """Chip, interconnects or software family of a row; ``""`` stands for any."""
-        find, column = _FINDERS[scope]
-        word = row.text(column)
-        if word is None:
+        """Chip, interconnects or software of a row; ``""`` stands for any."""
+        find, *columns = _FINDERS[scope]
+        words = tuple(row.text(column) or "" for column in columns)
+        if not words[0]:
             return frozenset({""}) if scope in {"framework", "engine"} else frozenset()
-        if (scope, word) not in self._known:
+        if (scope, *words) not in self._known:
             try:
-                self._known[scope, word] = frozenset(find(self.setup, word))
+                self._known[scope, *words] = frozenset(find(self.setup, *words))
             except UserError:
-                self._known[scope, word] = frozenset()
-        return self._known[scope, word]
+                self._known[scope, *words] = frozenset()
+        return self._known[scope, *words]
 
 
-def _engine_families(setup: Setup, word: str) -> list[str]:
-    """The families that the word means on some maker's chips (vLLM on AMD's is a port of its own)."""
-    catalogue = setup.catalogue
-    vendors = sorted({catalogue.chip(name).vendor for name in catalogue.chips()})
-    return [setup.software.engine(f"{word} on {vendor}").family for vendor in vendors]
+def _engines(setup: Setup, name: str, chip: str) -> list[str]:
+    """Families: the one of that name, and the one that the chip's vendor makes of it."""
+    find = setup.software.engine
+    return [find(name).family, find(f"{name} on {setup.catalogue.chip(chip).vendor}").family]
 
 
-_FINDERS: Mapping[str, tuple[Callable[[Setup, str], Sequence[str]], str]] = {
+_FINDERS: Mapping[str, tuple[Any, ...]] = {
     "chip": (lambda setup, word: [setup.catalogue.chip(word).name], "chip"),
     "interconnect": (lambda setup, word: [v.interconnect for v in setup.catalogue.system(word).levels], "system"),
     "framework": (lambda setup, word: [setup.software.framework(word).family], "framework"),
-    "engine": (lambda setup, word: _engine_families(setup, word), "framework"),
+    "engine": (_engines, "framework", "chip"),
 }
+"""Scope → how a row's words (in these columns) name the owners that it may rest on."""
