@@ -8,7 +8,7 @@ from typing import Any
 
 from trainshed.core import Constant, Dtypes, Result, UserError, unknown_name
 from trainshed.hardware import Catalogue, Chip, System
-from trainshed.hardware.describe import constants, diff
+from trainshed.hardware.describe import Difference, constants, diff
 from trainshed.models import builtin, load
 from trainshed.models.model import Model
 
@@ -95,6 +95,12 @@ def hardware_diff(a: str, b: str, *, hardware: Paths = ()) -> Result:
             return Result(command="hardware diff", inputs={"a": a, "b": b}, result={"numbers": diff(left[0], right[0])})
     raise UserError("a chip and a system cannot be compared", where="hardware diff", value=f"{a} {b}",
                     expected="two chips or two systems")  # fmt: skip
+
+
+def _difference(d: Difference) -> dict[str, Any]:
+    known = d.a or d.b
+    assert known is not None
+    return {"what": d.name, "unit": known.unit, "a": _value(d.a), "b": _value(d.b), "ratio": d.ratio}
 
 
 def models_list() -> Result:
