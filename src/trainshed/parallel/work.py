@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from trainshed.core import Activity, Block, Number, Op, Plan
+from trainshed.core import Activity, Block, Experts, Number, Op, Plan
 from trainshed.core.activity import NOTHING
 from trainshed.core.cost import total
 from trainshed.ops.base import OpCost
@@ -81,12 +81,12 @@ class BlockWork:
     @property
     def dense_parameters(self) -> Number:
         """Parameters per rank of one block, routed experts left out."""
-        return add_up(w.parameters for w in self.ops if w.op.role != "experts")
+        return add_up(w.parameters for w in self.ops if not isinstance(w.op, Experts))
 
     @property
     def expert_parameters(self) -> Number:
         """Parameters per rank of one block's routed experts."""
-        return add_up(w.parameters for w in self.ops if w.op.role == "experts")
+        return add_up(w.parameters for w in self.ops if isinstance(w.op, Experts))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
