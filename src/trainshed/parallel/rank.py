@@ -55,7 +55,6 @@ def per_rank(
     vocabulary_multiple: int = 1,
     distinct: Number | None = None,
     reads_per_expert: Number = 1.0,
-    weight_gradients: str = "",
 ) -> RankWork:
     """Operators, collectives, parameters and kept activations of one rank for one micro-batch.
 
@@ -64,14 +63,13 @@ def per_rank(
     elementwise ops that ride in a neighbouring kernel. ``naive_attention``: scores go through HBM. ``frozen``: the
     weights get no gradients (LoRA). ``capacity_factor``: expert slots computed per routed copy. ``distinct``: tokens
     that differ, where a batch repeats them (they share their experts). ``reads_per_expert``: how often the weights of
-    an expert that is hit are read. ``weight_gradients``: dtype of their products where it is wider. Serving leaves the
-    train-only blocks out; every degree of ``plan`` may be an array.
+    an expert that is hit are read. Serving leaves the train-only blocks out; every degree of ``plan`` may be an array.
     """
     layout = Layout(plan=plan, phase=phase, streams=streams, sequences=sequences, context=context)
     coster = _Coster(
         layout=layout, dtypes=dtypes, ops=device(rank), fused=frozenset(fused), naive=naive_attention,
         dropout=dropout, frozen=frozen, capacity=capacity_factor, vocabulary_multiple=vocabulary_multiple,
-        distinct=distinct, reads_per_expert=reads_per_expert, weight_gradients=weight_gradients,
+        distinct=distinct, reads_per_expert=reads_per_expert,
     )  # fmt: skip
     blocks = []
     for block in model.graph.blocks:
@@ -103,7 +101,6 @@ class _Coster:
     vocabulary_multiple: int
     distinct: Number | None
     reads_per_expert: Number
-    weight_gradients: str
 
     @property
     def _training(self) -> bool:
@@ -130,19 +127,19 @@ class _Coster:
         k, n = self.matmul_shape(op, block)
         product, weights, activations = self._operand_dtypes(op)
 
-        def one(what: str, m: Number, k: Number, n: Number, dtypes: tuple[str, str, str]) -> OpCost:
-            run, stored, moving = dtypes
-            return self.ops.matmul(what=what, m=m, k=k, n=n, dtype=run, weights=stored, activations=moving)
+        def one(what: str, m: Number, k: Number, n: Number, stored: str) -> OpCost:
+            return self.ops.matmul(
+                what=what, m=m, k=k, n=n, dtype=product, weights=stored, activations=activations
+            )  # fmt: skip
 
-        forward = one(op.name, m, k, n, (product, weights, activations))
+        forward = one(op.name, m, k, n, weights)
         if op.shard is Shard.VOCAB and self._training:
             forward = together(op.name, [forward, self._loss("cross_entropy", m * n)])
         if not self._training:
             return forward, (), self._quantise(op, product, m * k, m * n)
-        backward = [one(f"{op.name} input gradient", m, n, k, (product, weights, activations))]
+        backward = [one(f"{op.name} input gradient", m, n, k, weights)]
         if not self.frozen:
-            low = self._gradient_product(product), activations, activations
-            backward.append(one(f"{op.name} weight gradient", k, m, n, low))
+            backward.append(one(f"{op.name} weight gradient", k, m, n, activations))
         if op.shard is Shard.VOCAB:
             backward.insert(0, self._loss("cross_entropy gradient", m * n))
         return forward, tuple(backward), self._quantise(op, product, m * k, m * n)
@@ -153,28 +150,19 @@ class _Coster:
         active = self.layout.active_experts(op, block, self.distinct) * self.reads_per_expert
         n = self.layout.per_tp(op.n, self.layout.degree("etp"))
         product, weights, activations = self._operand_dtypes(op)
-
-        def one(what: str, run: str) -> OpCost:
-            return self.ops.experts(
-                what=what, tokens=tokens, active=active, k=op.k, n=n, gated=op.gated, dtype=run, weights=weights,
-                activations=activations,
-            )  # fmt: skip
-
-        forward = one(op.name, product)
+        forward = self.ops.experts(
+            what=op.name, tokens=tokens, active=active, k=op.k, n=n, gated=op.gated, dtype=product, weights=weights,
+            activations=activations,
+        )  # fmt: skip
         if not self._training:
             return forward, (), self._quantise(op, product, tokens * (op.k + n), 0.0)
         # input and weight gradients of every product: as many operations as the forward pass, each
         backward = [forward.scaled(1.0, f"{op.name} input gradient"), *self._routing(op, tokens, n, "gradient")]
         if not self.frozen:
-            backward.append(one(f"{op.name} weight gradient", self._gradient_product(product)))
+            backward.append(forward.scaled(1.0, f"{op.name} weight gradient"))
         width = op.k + n * (3 if op.gated else 2)
         quantise = self._quantise(op, product, tokens * (op.k + n), tokens * width)
         return together(op.name, [forward, *self._routing(op, tokens, n)]), tuple(backward), quantise
-
-    def _gradient_product(self, product: str) -> str:
-        """What the products of weight gradients run in: some recipes keep them wide when all others are narrow."""
-        wide = self.weight_gradients
-        return wide if wide and BYTES[wide] > BYTES[product] else product
 
     def _routing(self, op: Experts, tokens: Number, n: Number, what: str = "") -> list[OpCost]:
         """What training frameworks do around the grouped products in passes of their own: sort the routed copies by

@@ -93,8 +93,6 @@ class Framework(Package):
     ``legacy_share`` (a fraction of peak for the previous generation's instructions); "": the chip it runs on."""
     fused: tuple[str, ...] = ()
     """Roles of elementwise ops that ride inside a neighbouring kernel (no HBM traffic of their own)."""
-    weight_gradients: str = ""
-    """dtype of the products of weight gradients where it is wider than that of all others; "": the same."""
     gradients: str = "fp32"
     optimizer: str = "fp32"
     """dtype of both Adam moments; the master weights are fp32 wherever weights are narrower."""

@@ -92,7 +92,7 @@ def step(
         model, plan, phase="train", dtypes=dtypes, rank=rank, streams=job.lengths(model),
         sequences=np.asarray(plan.mb, dtype=np.float64), fused=framework.fused, naive_attention=naive,
         dropout=job.dropout, frozen=not job.trains_all, capacity_factor=job.capacity_factor,
-        vocabulary_multiple=framework.vocabulary_multiple, weight_gradients=framework.weight_gradients,
+        vocabulary_multiple=framework.vocabulary_multiple,
     )  # fmt: skip
     links = Links(system=system, rank=rank, dispatch=framework.dispatch)
     timer = BlockTimer(
