@@ -92,7 +92,8 @@ def hardware_diff(a: str, b: str, *, hardware: Paths = ()) -> Result:
         left = [t for t in _find(catalogue, a) if isinstance(t, kind)]
         right = [t for t in _find(catalogue, b) if isinstance(t, kind)]
         if left and right:
-            return Result(command="hardware diff", inputs={"a": a, "b": b}, result={"numbers": diff(left[0], right[0])})
+            lines = [_difference(d) for d in diff(left[0], right[0])]
+            return Result(command="hardware diff", inputs={"a": a, "b": b}, result={"numbers": lines})
     raise UserError("a chip and a system cannot be compared", where="hardware diff", value=f"{a} {b}",
                     expected="two chips or two systems")  # fmt: skip
 
