@@ -103,7 +103,7 @@ def candidates(model: Model, system: System, chips: int, *, fewer: bool = False)
             copies = ranks // (tp * pp)
             for dpa in (d for d in _powers(tp) if tp // d <= heads):
                 for ep in _powers(tp) if sparse else (1,):
-                    plan = serving.experts_split(Plan(tp=tp, pp=pp, ep=ep, dpa=dpa, lnc=lnc))
+                    plan = serving.experts_split(Plan(tp=tp, pp=pp, ep=ep, dpa=dpa, lnc=lnc), model)
                     for replicas in _powers(copies) if fewer else (copies,):
                         yield plan.replace(replicas=replicas)
 

@@ -47,8 +47,8 @@ def deploy(
     there = chips if chips is not None else sum(p.chips for p in system.pools)
 
     def make(phase: str, pool: Pool) -> Worker:
-        runs = engine_for(pool, engines)
-        base = worker(model, system, experts_split(plans[phase]), dtypes, runs, pool=pool.name, identical=identical)
+        runs, wanted = engine_for(pool, engines), experts_split(plans[phase], model)
+        base = worker(model, system, wanted, dtypes, runs, pool=pool.name, identical=identical)
         size = max(there * pool.chips // sum(p.chips for p in system.pools), 1) if split else there
         base = base if said else smallest(base, size)
         return checked(_filled(base, size, fill=phase == "" or not said))
@@ -80,7 +80,7 @@ def smallest(base: Worker, chips: int) -> Worker:
     ranks = max(int(chips / base.share), 1)
     tried = base
     for power in range(ranks.bit_length()):
-        tried = _with(base, experts_split(base.plan.replace(tp=2**power)))
+        tried = _with(base, experts_split(base.plan.replace(tp=2**power), base.model))
         held = memory.weights(tried, steps.decode(tried, sequences=1.0, context=1.0).work)
         if float(held) <= 0.5 * float(np.max(memory.capacity(tried).value)):
             break

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainshed.core import Cost, Number, Plan, PlanError, UserError, formula, unknown_name
+from trainshed.core import Cost, Experts, Number, Plan, PlanError, UserError, formula, unknown_name
 from trainshed.hardware.schema import Level, System
+from trainshed.models import Model
 from trainshed.models.figures import layer_kv_bytes
 from trainshed.serving.worker import Worker
 
@@ -70,8 +71,10 @@ def parse_plan(text: str, *, where: str = "--plan") -> dict[str, Plan]:
     return plans
 
 
-def experts_split(plan: Plan) -> Plan:
+def experts_split(plan: Plan, model: Model) -> Plan:
     """The plan with experts' width split over the ranks that expert parallelism leaves (serving keeps no copies)."""
+    if not any(isinstance(op, Experts) for b in model.graph.blocks for op in b.ops):
+        return plan
     tp, ep = np.asarray(plan.tp) * np.asarray(plan.cp) * np.asarray(plan.dp), np.asarray(plan.ep)
     etp = np.maximum(tp // ep, 1)
     return plan.replace(etp=int(etp) if not etp.shape else etp)

@@ -49,9 +49,9 @@ def _case(row: Row, setup: Any) -> Case:
     model = configs.load(row)
     system = setup.catalogue.system(row.text("system") or "")
     engine = rows_.engine_of(row, system, setup.software, date=_facts()["dates"].get(row.group, ""))
-    plans = rows_.pool_plans(row) if row.flag("disaggregated") else None
+    plans = rows_.pool_plans(row, model) if row.flag("disaggregated") else None
     if plans is None:
-        plan = rows_.plan_of(row)
+        plan = rows_.plan_of(row, model)
         if plan is None:
             raise UserError("no plan stated", where=row.id, value=row.group, expected="tp or a plan per pool")
         plans = (plan,)  # type: ignore[assignment]

@@ -40,7 +40,7 @@ def _case(row: Row, setup: Any) -> Case:
     model = configs.load(row)
     system = setup.catalogue.system(row.text("system") or "")
     engine = rows_.engine_of(row, system, setup.software)
-    plan = rows_.plan_of(row, lnc=row.integer("lnc") or 1)
+    plan = rows_.plan_of(row, model, lnc=row.integer("lnc") or 1)
     if plan is None:
         raise UserError("no plan stated", where=row.id, value=row.group, expected="tp")
     mode = row.text("mode") or ""

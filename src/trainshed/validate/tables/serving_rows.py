@@ -78,23 +78,24 @@ def dtypes_of(row: Row, model: Model, engine: Engine) -> Dtypes:
     return Dtypes(weights=weights, activations=wide, kv=kv, matmul=product)
 
 
-def plan_of(row: Row, *, lnc: int = 0) -> Plan | None:
+def plan_of(row: Row, model: Model, *, lnc: int = 0) -> Plan | None:
     """The plan of the row's columns; None where it states none."""
     if row.integer("tp") is None:
         return None
     stated = {name: row.integer(name) for name in ("tp", "pp", "ep", "cp")}
     degrees = {name: value for name, value in stated.items() if value}
     return serving.experts_split(
-        Plan(**degrees, dpa=row.integer("dp_attention") or 1, replicas=row.integer("replicas") or 1, lnc=lnc)
+        Plan(**degrees, dpa=row.integer("dp_attention") or 1, replicas=row.integer("replicas") or 1, lnc=lnc),
+        model,
     )
 
 
-def pool_plans(row: Row) -> tuple[Plan, Plan] | None:
+def pool_plans(row: Row, model: Model) -> tuple[Plan, Plan] | None:
     """Plans of the prefill and the decode workers of a disaggregated row."""
     texts = row.text("prefill_plan"), row.text("decode_plan")
     if texts[0] is None or texts[1] is None:
         return None
-    first, second = (serving.experts_split(Plan.parse(text, where=row.id)) for text in texts if text)
+    first, second = (serving.experts_split(Plan.parse(text, where=row.id), model) for text in texts if text)
     return first, second
 
 
