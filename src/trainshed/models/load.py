@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from trainshed.core import Assumption, Elementwise, Graph, Matmul, Shard, UserError, unknown_name
+from trainshed.core import Assumption, Elementwise, Graph, Lookup, Matmul, Shard, UserError, unknown_name
 from trainshed.models.diffusion import diffusion
 from trainshed.models.families import Family, family, known
 from trainshed.models.fields import Fields
@@ -114,9 +114,11 @@ def _hidden(graph: Graph) -> int:
 
 
 def _vocab(graph: Graph) -> int:
-    """Outputs of the head, 0 for models of other things than tokens."""
-    heads = [op.n for b in graph.blocks for op in b.ops if isinstance(op, Matmul) and op.shard is Shard.VOCAB]
-    return heads[0] if heads else 0
+    """Outputs of the head, else rows of the token table; 0 for models of other things than tokens."""
+    split = [op for b in graph.blocks for op in b.ops if op.shard is Shard.VOCAB]
+    heads = [op.n for op in split if isinstance(op, Matmul)]
+    tables = [op.rows for op in split if isinstance(op, Lookup)]
+    return (heads or tables or [0])[0]
 
 
 def _flags(fields: Fields) -> dict[str, Any]:
