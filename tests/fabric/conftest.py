@@ -25,7 +25,8 @@ def level(
     fields = {k: v for k, v in more.items() if k in ("reduction_in_network", "rings", "algorithms")}
     further = {k: v for k, v in more.items() if k not in fields}
     mechanisms = {"launch": LAUNCH, "hop": HOP, "efficiency": REACH} | further
-    units = {"launch": "s", "hop": "s", "in_network_latency": "s", "pair": "s", "layer": "s"}
+    seconds = ("launch", "hop", "in_network_latency", "pair", "layer", "line", "line_start", "bulk", "bulk_start")
+    units = dict.fromkeys(seconds, "s")
     return Level(
         name=name, chips=chips, topology=topology, dims=dims, interconnect=key,  # type: ignore[arg-type]
         bandwidth=constant(f"system/x.{name}.bandwidth", bandwidth, "B/s"),

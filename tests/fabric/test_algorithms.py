@@ -87,13 +87,19 @@ def test_integers_are_not_added_in_the_switch() -> None:
 
 
 def test_protocols_trade_latency_for_bandwidth() -> None:
-    lv = (level("rack", 64, 100e9, low_latency=0.5, bulk=3.0),)
-    n = 8
-    for size in (1e3, 1e6, 1e9):
-        moved = 2 * (n - 1) / n * size / (100e9 * REACH)
-        low = 2 * (n - 1) * ALPHA + 2 * moved
-        simple = 2 * (n - 1) * (3 * HOP + WIRE) + moved
-        assert take(lv, "all_reduce", "ring", n, size) == pytest.approx(LAUNCH + min(low, simple))
+    more = {"line_rate": 0.94, "line": 1.3e-6, "line_start": 7.4e-6, "bulk": 2.8e-6, "bulk_start": 1.8e-6}
+    lv = (level("rack", 64, 100e9, low_latency=0.39, **more),)
+    n, taken = 8, set()
+    for size in 10.0 ** np.arange(3, 10, 0.25):
+        moved, steps = 2 * (n - 1) / n * size / (100e9 * REACH), 2 * (n - 1)
+        times = {
+            "LL": steps * ALPHA + moved / 0.39,
+            "LL128": 7.4e-6 + steps * (ALPHA + 1.3e-6) + moved / 0.94,
+            "Simple": 1.8e-6 + steps * (ALPHA + 2.8e-6) + moved,
+        }
+        taken.add(min(times, key=lambda name: times[name]))
+        assert take(lv, "all_reduce", "ring", n, size) == pytest.approx(LAUNCH + min(times.values()))
+    assert taken == {"LL", "LL128", "Simple"}
 
 
 def test_two_ranks_reach_less_than_eight_because_of_the_local_copy() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from trainshed.core import Cost, Number, cheapest, formula, total
 from trainshed.fabric.group import Share
-from trainshed.fabric.terms import latency, pipelined, transfer
+from trainshed.fabric.terms import latency, pipelined, start_of, transfer
 from trainshed.fabric.topology import distance, doubling_distance, usable
 
 
@@ -79,26 +79,31 @@ class Way:
     carried: Sequence[Number]
 
 
+#: NCCL's protocols: name, prefix of what a start (``…_start``) and each hop take on top, mechanism of their rate.
+PROTOCOLS = (("LL", "", "low_latency"), ("LL128", "line", "line_rate"), ("Simple", "bulk", ""))
+
+
 def ring(call: Call, *, halved: Number = 1.0) -> Way:
     """All members in a cycle; as many cycles at once as there are links, so that all links carry the same.
 
-    NCCL's LL protocol sends a flag with each word (half the rate, no fence), Simple fences once per slice (``bulk``
-    times the hop): where an interconnect knows both, the cheaper one counts. A chunk's last step is local, out of the
-    receive buffer (``last_step`` of a link step), which is why two ranks reach less than eight.
+    NCCL's protocols trade latency for rate: LL sends a flag with each word, LL128 with each line, Simple fences once
+    per slice; where an interconnect knows them, the cheapest counts. A chunk's last step is local, out of the receive
+    buffer (``last_step`` of a link step), which is why two ranks reach less than eight.
     """
     shares, n = call.shares, np.asarray(call.ranks)
-    crossing = call.edges
-    steps = [call.rounds * (e - s.outermost) * halved for e, s in zip(crossing, shares, strict=True)]
+    steps = [call.rounds * (e - s.outermost) * halved for e, s in zip(call.edges, shares, strict=True)]
     volume = call.rounds * (n - 1.0) / n * call.size
-    carried = [volume * e / n for e in crossing]
-    own = np.where(n > 1.0, call.size / n, 0.0)
-    copied = transfer(shares, carried, call.links, call.concurrent, local=own)
-    if "low_latency" not in shares[0].level.fitted:
-        return Way(time=total("ring", [latency(shares, steps), copied]), carried=carried)
-    simple = total("ring, Simple", [latency(shares, steps, protocol="bulk"), copied])
-    words = transfer(shares, carried, call.links, call.concurrent, local=own, fraction="low_latency")
-    low = total("ring, LL", [latency(shares, steps), words])
-    return Way(time=cheapest("ring", [low, simple]), carried=carried)
+    carried = [volume * e / n for e in call.edges]
+    own = np.where(n > 1.0, call.size / n, 0.0)  # a group of one rank, in a table of groups, copies nothing
+    known = shares[0].level.fitted
+    costs = []
+    for name, extra, rate in PROTOCOLS if "low_latency" in known else PROTOCOLS[-1:]:
+        if rate and rate not in known:
+            continue
+        moved = transfer(shares, carried, call.links, call.concurrent, local=own, fraction=rate)
+        parts = [start_of(shares, f"{extra}_start"), latency(shares, steps, protocol=extra), moved]
+        costs.append(total(f"ring, {name}", parts))
+    return Way(time=cheapest("ring", costs) if len(costs) > 1 else costs[0].named("ring"), carried=carried)
 
 
 def kangaring(call: Call) -> Way:

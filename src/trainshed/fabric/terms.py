@@ -19,10 +19,21 @@ def launch(shares: Sequence[Share]) -> Cost:
     return formula("launch", "s", " + ".join(f"on{i} * launch{i}" for i in range(len(shares))) or "0.0", **names)
 
 
+def start_of(shares: Sequence[Share], mechanism: str) -> Cost:
+    """What a protocol takes at its start beyond the launch, at the outermost level that the group reaches."""
+    known = [(i, s) for i, s in enumerate(shares) if mechanism in s.level.fitted]
+    names: Names = {}
+    for i, share in known:
+        names |= {f"on{i}": share.outermost, f"{mechanism}{i}": share.level.fitted[mechanism]}
+    return formula(
+        "start of the protocol", "s", " + ".join(f"on{i} * {mechanism}{i}" for i, _ in known) or "0.0", **names
+    )
+
+
 def latency(shares: Sequence[Share], steps: Sequence[Number], *, protocol: str = "") -> Cost:
     """``steps`` dependent steps at each level: the wire's latency, software per hop, more layers of switches.
 
-    ``protocol`` names a mechanism that multiplies the software's part (``bulk``: the hop of NCCL's Simple protocol).
+    ``protocol`` names a mechanism that each hop takes on top (``bulk``: the fence of NCCL's Simple protocol).
     """
     names: Names = {}
     words = []
@@ -31,7 +42,7 @@ def latency(shares: Sequence[Share], steps: Sequence[Number], *, protocol: str =
         names |= {f"steps{i}": count, f"wire{i}": share.level.latency, f"hop{i}": fitted["hop"]}
         word = f"wire{i} + hop{i}"
         if protocol in fitted:
-            word += f" * {protocol}{i}"
+            word += f" + {protocol}{i}"
             names[f"{protocol}{i}"] = fitted[protocol]
         if share.level.topology == "leaf-spine" and "layer" in fitted:
             word += f" + more{i} * layer{i}"
