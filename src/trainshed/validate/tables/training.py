@@ -24,6 +24,7 @@ from trainshed.core import Array, Number, Plan, UserError
 from trainshed.hardware.schema import System
 from trainshed.models import Model
 from trainshed.software.schema import Framework
+from trainshed.training.money import chip_energy
 from trainshed.validate import configs
 from trainshed.validate.table import Prediction, Row, skip
 
@@ -43,7 +44,8 @@ class _Case:
     model: Model
     system: System
     framework: Framework
-    ranks: int
+    share: float
+    """Part of a chip that is one rank."""
     plans: tuple[Plan, ...]
 
     @property
@@ -108,11 +110,23 @@ def _group(places: Sequence[int], cases: Sequence[_Case]) -> dict[int, Predictio
         steps = list(_steps(cases))
     except UserError as error:
         return dict.fromkeys(places, skip(f"{error.what}: {error.value}"))
-    return {i: _figure(case, *step) for i, case, step in zip(places, cases, steps, strict=True)}
+    return {i: _figure(case, step) for i, case, step in zip(places, cases, steps, strict=True)}
 
 
-def _steps(cases: Sequence[_Case]) -> Iterator[tuple[Number, Number, Number]]:
-    """Step time, memory and recomputation of each case, of the fastest of its plans that fit."""
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """What one case's step takes."""
+
+    seconds: Number
+    memory: Number
+    """Bytes per chip."""
+    recompute: Number
+    watts: Number | None = None
+    """Per chip; only where the case asks for power."""
+
+
+def _steps(cases: Sequence[_Case]) -> Iterator[_Step]:
+    """The step of each case under the fastest of its plans that fit."""
     plans = Plan.stack([p for case in cases for p in case.plans])
     batch = np.array([case.batch for case in cases for _ in case.plans])
     length = np.array([case.sequence for case in cases for _ in case.plans])
@@ -123,11 +137,20 @@ def _steps(cases: Sequence[_Case]) -> Iterator[tuple[Number, Number, Number]]:
     seconds = np.broadcast_to(seconds, np.broadcast_shapes(seconds.shape, batch.shape))
     fits = np.broadcast_to(np.asarray(step.fits), batch.shape)
     recompute = np.broadcast_to(np.asarray(plans.recompute), batch.shape)
+    watts = _watts(step, first.system, seconds) if any(c.row.metric == "power_per_node_w" for c in cases) else None
     start = 0
     for case in cases:
         here = slice(start, start := start + len(case.plans))
         chosen = _best(seconds[..., here], fits[here], memory[here])
-        yield _pick(seconds[..., here], chosen), _pick(memory[here], chosen), _pick(recompute[here], chosen)
+        yield _Step(
+            seconds=_pick(seconds[..., here], chosen), memory=_pick(memory[here], chosen) / first.share,
+            recompute=_pick(recompute[here], chosen), watts=None if watts is None else _pick(watts[..., here], chosen),
+        )  # fmt: skip
+
+
+def _watts(step: training.TrainingStep, system: System, seconds: Array) -> Array | None:
+    joules = chip_energy(step, system)
+    return None if joules is None else np.asarray(joules.value / seconds / np.asarray(step.chips))
 
 
 def _best(seconds: Array, fits: NDArray[np.bool_], memory: Array) -> NDArray[np.int64]:
@@ -161,7 +184,8 @@ def _case(row: Row, setup: Any) -> _Case:
     plans = tuple(_plans(row, model, ranks, framework, lnc if neuron else 1))
     if not plans:
         raise UserError("no plan fits the stated degrees", where=row.id, value=ranks, expected="degrees that divide")
-    return _Case(row=row, model=model, system=system, framework=framework, ranks=ranks, plans=plans)
+    share = lnc / float(system.chip.cores.value) if neuron else 1.0
+    return _Case(row=row, model=model, system=system, framework=framework, share=share, plans=plans)
 
 
 def _plans(row: Row, model: Model, ranks: int, framework: Framework, lnc: int) -> Iterator[Plan]:
@@ -202,22 +226,25 @@ def _virtual_stages(row: Row, stated: int | None, pp: int, model: Model, framewo
     return [v for v in range(1, per_stage + 1) if per_stage % v == 0]
 
 
-def _figure(case: _Case, seconds: Number, memory: Number, recompute: Number) -> Prediction:
+def _figure(case: _Case, step: _Step) -> Prediction:
     """The row's metric from the step."""
-    metric, tokens = case.row.metric, case.batch * case.sequence
+    metric, tokens, seconds = case.row.metric, case.batch * case.sequence, step.seconds
     chips = float(case.row.integer("chips") or 1)
     if metric == "time_to_train_s":
         samples = _samples(case.row.text("model") or "", case.batch)
         return skip("no published convergence") if samples is None else _value(seconds * samples / case.batch)
     if metric in ("memory_per_chip_bytes", "state_bytes", "activation_bytes"):
-        return _value(memory) if metric == "memory_per_chip_bytes" else skip(f"not a figure of the step: {metric}")
+        return _value(step.memory) if metric == "memory_per_chip_bytes" else skip(f"no figure of the step: {metric}")
     if metric == "power_per_node_w":
-        return skip("power is predicted in power.csv")
+        host = case.system.overhead.host
+        if step.watts is None or host is None:
+            return skip(f"no power known of {case.system.name}")
+        return _value((step.watts + host.value) * case.system.instance_chips)
     simple = {"step_time_s": seconds, "tokens_per_s": tokens / seconds, "sequences_per_s": case.batch / seconds,
               "tokens_per_s_per_chip": tokens / seconds / chips}  # fmt: skip
     if metric in simple:
         return _value(simple[metric])
-    flops = _flops_per_token(case, recompute if metric.startswith(("hfu", "hardware")) else 0.0)
+    flops = _flops_per_token(case, step.recompute if metric.startswith(("hfu", "hardware")) else 0.0)
     rate = flops * tokens / seconds / chips
     if metric.endswith("flops_per_s_per_chip"):
         return _value(rate)
