@@ -201,7 +201,7 @@ class NeuronOps:
             parts = [scaled(c.what, c, times) for c in parts]
         macs = sequences * (heads * pairs * (qk + v) + decompress * keys * latent * (qk_dim + v_dim) * heads)
         activity = Activity(
-            macs={e.product(dtype): macs + elements * e.partitions}, vector=2 * elements, scalar=elements,
+            macs={e.product(dtype): macs}, vector=2 * elements, scalar=elements,
             memory={"hbm": size, "sbuf": size + 2 * elements * BYTES[dtype], "psum": 4 * elements * BYTES["fp32"]},
             written=transfers[1][1] * v_dim / (qk_dim + v_dim),
         ).scaled(times)  # fmt: skip
