@@ -43,7 +43,8 @@ def plainly(value: Any) -> str:
 #: Unit of a JSON key by its ending; the longest ending that fits is taken.
 _UNITS = {
     "_s": "s", "_bytes": "B", "_w": "W", "_j": "J", "_bytes_per_s": "B/s", "_flops": "FLOP/s", "_per_s": "1/s",
-    "_usd": "USD", "mfu": "%", "slo_attainment": "%",
+    "_usd": "USD", "mfu": "%", "slo_attainment": "%", "forward_flops": "FLOP", "_flops_per_token": "FLOP",
+    "_bytes_per_sequence": "B",
 }  # fmt: skip
 
 
