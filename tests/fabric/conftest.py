@@ -25,7 +25,18 @@ def level(
     fields = {k: v for k, v in more.items() if k in ("reduction_in_network", "rings", "algorithms")}
     further = {k: v for k, v in more.items() if k not in fields}
     mechanisms = {"launch": LAUNCH, "hop": HOP, "efficiency": REACH} | further
-    seconds = ("launch", "hop", "in_network_latency", "pair", "layer", "line", "line_start", "bulk", "bulk_start")
+    seconds = (
+        "launch",
+        "hop",
+        "in_network_latency",
+        "pair",
+        "layer",
+        "message",
+        "line",
+        "line_start",
+        "bulk",
+        "bulk_start",
+    )
     units = dict.fromkeys(seconds, "s")
     return Level(
         name=name, chips=chips, topology=topology, dims=dims, interconnect=key,  # type: ignore[arg-type]

@@ -145,6 +145,17 @@ def test_kangaring_halves_the_steps_where_ranks_share_a_chip() -> None:
     assert take(lv, "all_gather", "kangaring", 16) == take(lv, "all_gather", "ring", 16)
 
 
+def test_many_peers_cost_messages() -> None:
+    plain, counted = (level("net", 10**6, 1e10),), (level("net", 10**6, 1e10, message=5e-7),)
+    more = take(counted, "all_reduce", "mesh", 100, 1e3) - take(plain, "all_reduce", "mesh", 100, 1e3)
+    assert more == pytest.approx(2 * 99 * 5e-7)
+    assert take(counted, "all_reduce", "rhd", 4096, 1e5) < take(counted, "all_reduce", "mesh", 4096, 1e5)
+    assert take(plain, "all_reduce", "rhd", 4096, 1e5) > take(plain, "all_reduce", "mesh", 4096, 1e5)
+    found = collective("all_to_all", size=1e3, group=Group(ranks=100), levels=counted, algorithm="direct").time
+    free = collective("all_to_all", size=1e3, group=Group(ranks=100), levels=plain, algorithm="direct").time
+    assert float(found.value) - float(free.value) == pytest.approx(99 * 5e-7)
+
+
 def test_the_ranges_of_aws_follow_from_cost() -> None:
     """64 ranks on 16 Trn2 chips: mesh below 1 MB, rhd up to 56 MB, kangaring above (AWS, measured); here by cost."""
     lv = (

@@ -17,7 +17,7 @@ import numpy as np
 
 from trainshed.core import Cost, Number, cheapest, formula, total
 from trainshed.fabric.group import Share
-from trainshed.fabric.terms import latency, pipelined, start_of, transfer
+from trainshed.fabric.terms import latency, messages, pipelined, start_of, transfer
 from trainshed.fabric.topology import distance, doubling_distance, usable
 
 
@@ -63,6 +63,11 @@ class Call:
         """Bytes of S / n to every other member, by the level where they part, each link on the way counted."""
         n, pairs = np.asarray(self.ranks), zip(self.shares, self.distances, strict=True)
         return [(s.members - s.inner) / n * self.size * way for s, way in pairs]
+
+    def messages(self, rounds: float) -> list[Cost]:
+        """What it takes to issue a message to every other member in each round; empty where that has no price."""
+        cost = messages(self.shares, [rounds * (s.members - s.inner) for s in self.shares])
+        return [] if cost is None else [cost]
 
     @cached_property
     def edges(self) -> list[Number]:
@@ -161,7 +166,7 @@ def mesh(call: Call) -> Way:
     steps = [call.rounds * s.active for s in call.shares]
     carried = [call.rounds * c for c in call.spreading]
     moved = transfer(call.shares, carried, call.direct_links, call.concurrent)
-    return Way(time=total("mesh", [latency(call.shares, steps), moved]), carried=carried)
+    return Way(time=total("mesh", [latency(call.shares, steps), *call.messages(call.rounds), moved]), carried=carried)
 
 
 def one_shot_mesh(call: Call) -> Way:
@@ -170,7 +175,7 @@ def one_shot_mesh(call: Call) -> Way:
     carried = [n * c for c in call.spreading]
     moved = transfer(call.shares, carried, call.direct_links, call.concurrent)
     steps = [s.active for s in call.shares]
-    return Way(time=total("one-shot mesh", [latency(call.shares, steps), moved]), carried=carried)
+    return Way(time=total("one-shot mesh", [latency(call.shares, steps), *call.messages(1.0), moved]), carried=carried)
 
 
 def rhd(call: Call) -> Way:
@@ -197,7 +202,10 @@ def hierarchical(call: Call) -> Way:
     for share in call.shares:
         alone = replace(share, inner=np.ones_like(np.asarray(share.fan)), members=share.fan, ranks=share.fan)
         stage = replace(call, size=call.size / share.inner, shares=(alone,))
-        ways = [ring(stage), mesh(stage), rhd(stage)]
-        stages.append(cheapest(f"{call.kind} over {share.level.name}", [w.time for w in ways]))
+        # behind a switch every algorithm sends as much and mesh has the fewest steps
+        clear = share.level.topology in ("chip", "switch") and "message" not in share.level.fitted
+        ways = [mesh(stage)] if clear else [ring(stage), mesh(stage), rhd(stage)]
+        best = cheapest("algorithm", [w.time for w in ways]) if len(ways) > 1 else ways[0].time
+        stages.append(best.named(f"{call.kind} over {share.level.name}"))
         carried.append(ways[0].carried[0])
     return Way(time=total("hierarchical", stages), carried=carried)

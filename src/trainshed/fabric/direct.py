@@ -40,7 +40,8 @@ def direct(call: Call) -> Way:
     carried = call.spreading
     moved = transfer(shares, carried, call.direct_links, call.concurrent)
     slower = _slower(call, moved, peers=n, message=call.size / n)
-    return Way(time=total("direct", [latency(shares, [s.outermost for s in shares]), _peers(call), slower]),
+    start = [latency(shares, [s.outermost for s in shares]), *call.messages(1.0), _peers(call)]
+    return Way(time=total("direct", [*start, slower]),
                carried=carried)  # fmt: skip
 
 

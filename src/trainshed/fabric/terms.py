@@ -51,6 +51,17 @@ def latency(shares: Sequence[Share], steps: Sequence[Number], *, protocol: str =
     return formula("steps", "s", " + ".join(words) or "0.0", **names)
 
 
+def messages(shares: Sequence[Share], counts: Sequence[Number]) -> Cost | None:
+    """Issuing ``counts`` messages of each member at each level, where an interconnect has a rate for that."""
+    names: Names = {}
+    words = []
+    for i, (share, count) in enumerate(zip(shares, counts, strict=True)):
+        if "message" in share.level.fitted:
+            names |= {f"sent{i}": count * share.per_chip, f"message{i}": share.level.fitted["message"]}
+            words.append(f"sent{i} * message{i}")
+    return formula("messages", "s", " + ".join(words), **names) if words else None
+
+
 def transfer(
     shares: Sequence[Share], carried: Sequence[Number], links: Sequence[Number], concurrent: Number = 1.0, *,
     fraction: str = "", reach: str = "efficiency", local: Number | None = None, together: bool = True,
