@@ -188,16 +188,19 @@ class _Coster:
         sequences = layout.sequences_of(op)
         heads, kv_heads = layout.heads(op)
         decode = layout.phase == "decode"
+        # a compiled graph may keep a block of naive attention's scores on chip: one pass over the whole square
+        on_chip = self.naive and "scores" in self.fused
+        paired = layout.queries(op) * layout.attended(op) if on_chip else layout.pairs(op)
 
         def one(what: str, direction: str) -> OpCost:
             return self.ops.attention(
                 what=what, sequences=sequences, queries=layout.queries(op), keys=layout.attended(op), heads=heads,
                 kv_heads=kv_heads, qk_dim=op.qk_dim, v_dim=op.v_dim, causal=op.causal and not decode,
                 dtype=self.dtypes.activations, kv=self.dtypes.kv if not self._training else self.dtypes.activations,
-                latent=op.latent if decode else 0, paired=layout.pairs(op), direction=direction,
+                latent=op.latent if decode else 0, paired=paired, direction=direction,
             )  # fmt: skip
 
-        if self.naive and not decode:
+        if self.naive and not decode and not on_chip:
             return self._naive(op, sequences, heads)
         forward = [one(op.name, "forward")]
         backward = [one(f"{op.name} gradient", "backward")]

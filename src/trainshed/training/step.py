@@ -9,7 +9,7 @@ overlap. Every degree of the plan, the global batch and every constant's value m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -81,13 +81,19 @@ def rank_of(system: System, plan: Plan) -> Rank:
     return Rank(chip=chip, cores=plan.lnc or default)
 
 
+def compiled(rank: Rank, framework: Framework, *, naive: bool) -> Rank:
+    """The rank as the framework's compiler uses it: flash attention is a kernel written by hand, the rest is not."""
+    by_hand = () if naive else ("attention",)
+    return replace(rank, tensor_gap=framework.fit("tensor_gap"), by_hand=by_hand)
+
+
 def step(
     model: Model, system: System, plan: Plan, job: TrainingJob, framework: Framework, *, rank: Rank | None = None
 ) -> TrainingStep:
     """Price one optimizer step of ``job`` under a plan or a table of plans."""
-    rank = rank_of(system, plan) if rank is None else rank
-    dtypes = job.number_formats(framework)
     naive = (job.attention or framework.attention) == "naive"
+    rank = compiled(rank_of(system, plan) if rank is None else rank, framework, naive=naive)
+    dtypes = job.number_formats(framework)
     work = per_rank(
         model, plan, phase="train", dtypes=dtypes, rank=rank, streams=job.lengths(model),
         sequences=np.asarray(plan.mb, dtype=np.float64), fused=framework.fused, naive_attention=naive,
