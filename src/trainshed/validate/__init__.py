@@ -1,0 +1,1 @@
+"""Published truth beside prediction: errors, fits, evidence, claims. The last room below the command line."""

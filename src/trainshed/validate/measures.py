@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainshed.core import Evidence
+from trainshed.core import Evidence, UserError
+from trainshed.hardware import System
 from trainshed.validate.lab import CHIPS, ISL, OSL, Lab, eight_bit
 
 
@@ -110,23 +111,28 @@ def cluster_scale(lab: Lab, claim: Mapping[str, Any]) -> Found:
 
 def work_per_joule(lab: Lab, claim: Mapping[str, Any]) -> Found:
     """Tokens per joule of chips, new over old: each at its TDP, or by what its activity takes."""
-    subject, baseline = claim["subject"], claim["baseline"]
-    new, old = lab.system(subject), lab.system(baseline)
-    trained = [lab.train("llama-3.1-405b", s.name, 16 * s.ultraserver_chips, eight_bit(s.chip)) for s in (new, old)]
-    served = [lab.best("gpt-oss-120b", name, 0.05) for name in (subject, baseline)]
-    assert served[0] is not None
-    assert served[1] is not None
+    systems = [lab.system(claim[s]) for s in ("subject", "baseline")]
+    trained = [lab.train("llama-3.1-405b", s.name, 16 * s.ultraserver_chips, eight_bit(s.chip)) for s in systems]
+    served = [o for s in systems if (o := lab.best("gpt-oss-120b", s.name, 0.05))]
     names = ("training llama-3.1-405b, 8-bit", "serving gpt-oss-120b")
     if claim["power"] == "activity":
-        joules = [t.joules_per_token or 0.0 for t in trained], [o.energy_per_token_j or 0.0 for o in served]
+        joules = [t.joules_per_token for t in trained], [o.energy_per_token_j for o in served]
         values = {name: b / a for name, (a, b) in zip(names, joules, strict=True) if a and b}
         how = "energy per token of chips (idle power + activity x energy per action), hosts and switches"
     else:
-        watts = [float((getattr(s.chip, claim["power"]) or s.chip.tdp).value) for s in (new, old)]
+        watts = [_watts(s, claim["power"]) for s in systems]
         rates = [t.per_chip for t in trained], [o.tokens_per_s_per_chip for o in served]
         values = {name: a / b * watts[1] / watts[0] for name, (a, b) in zip(names, rates, strict=True)}
         how = f"tokens per second and chip over the TDP: {watts[0]:,.0f} W against {watts[1]:,.0f} W"
     return Found(values=values, how=f"{how}; best plan on each", evidence=_training(lab, claim, "llama-3.1-405b"))
+
+
+def _watts(system: System, kind: str) -> float:
+    """A chip's TDP as one of the sources states it."""
+    stated = getattr(system.chip, kind) or system.chip.tdp
+    if stated is None:
+        raise UserError("no TDP is known", where=f"chip {system.chip.name}", value=None, expected="a chip that ships")
+    return float(stated.value)
 
 
 def tokens_per_chip(lab: Lab, claim: Mapping[str, Any]) -> Found:
@@ -160,18 +166,16 @@ def tokens_per_megawatt(lab: Lab, claim: Mapping[str, Any]) -> Found:
     systems = [lab.system(claim[s]) for s in ("subject", "baseline")]
     beside = [sum(float(c.value) for c in (s.overhead.host, s.overhead.switch) if c is not None) for s in systems]
     for limit in claim["limits_s"]:
-        best = [lab.best(claim["model"], s.name, limit) for s in systems]
-        if best[0] is None or best[1] is None:
+        best = [o for s in systems if (o := lab.best(claim["model"], s.name, limit))]
+        if len(best) < len(systems):
             continue
         label = f"at most {1e3 * limit:g} ms per token"
-        energy = [o.energy_per_token_j for o in best if o is not None]
-        if energy[0] and energy[1]:
-            values[f"{label}, energy by activity"] = energy[1] / energy[0]
+        new, old = (o.energy_per_token_j for o in best)
+        if new and old:
+            values[f"{label}, energy by activity"] = old / new
         for kind in ("tdp", "tdp_alternative"):
-            watts = [float((getattr(s.chip, kind) or s.chip.tdp).value) for s in systems]
-            each = [
-                o.tokens_per_s_per_chip / (w + b) for o, w, b in zip(best, watts, beside, strict=True) if o is not None
-            ]
+            watts = [_watts(s, kind) for s in systems]
+            each = [o.tokens_per_s_per_chip / (w + b) for o, w, b in zip(best, watts, beside, strict=True)]
             values[f"{label}, chips of {watts[0]:,.0f} W"] = each[0] / each[1]
     how = f"tokens per second over power of chips, hosts and switches, {CHIPS} chips each, {_requests()}"
     return Found(values=values, how=how, evidence=_serving(lab, claim, claim["model"]))
