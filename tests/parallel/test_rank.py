@@ -107,3 +107,19 @@ def test_a_prompt_reaches_the_head_once(prefill: Callable[..., Any]) -> None:
     (head,) = work.kind("head")
     macs = sum(float(v) for w in head.ops for v in w.forward.activity.macs.values())
     assert macs == pytest.approx(4096 * 128256)
+
+
+def test_naive_attention_computes_the_whole_square_in_one_pass_where_scores_stay_on_chip(
+    gpt: Callable[..., Any], train: Callable[..., Any]
+) -> None:
+    model = gpt(1024, 2, 16)
+    on_chip = train(model, "tp1", naive_attention=True, fused=("scores",))
+    through_memory = train(model, "tp1", naive_attention=True)
+
+    def core(work: Any, what: str) -> float:
+        w = next(w for w in work.kind("layer")[0].ops if isinstance(w.op, Attention))
+        return float(getattr(w.forward.activity, what)[{"macs": "fp16", "memory": "hbm"}[what]])
+
+    assert core(on_chip, "macs") == pytest.approx(2 * 2048 * 2048 * 1024)
+    assert core(through_memory, "macs") == pytest.approx(core(on_chip, "macs"))
+    assert core(on_chip, "memory") < 0.2 * core(through_memory, "memory")

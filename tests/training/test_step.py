@@ -160,3 +160,14 @@ def test_more_chips_never_mean_more_compute_per_chip(
     few, many = (price("llama-3.1-8b", p, global_batch=32.0) for p in (plan, wider))
     assert number(sum(many.activity.macs.values())) <= number(sum(few.activity.macs.values())) * (1 + 1e-9)
     assert number(many.memory.weights) <= number(few.memory.weights) * (1 + 1e-9)
+
+
+def test_compiled_graphs_wait_between_matmuls(price: Callable[..., Any]) -> None:
+    def compute(gap: float) -> float:
+        changed = {"framework/neuronx-distributed-2.24.tensor_gap": gap}
+        step = price("llama-3.1-8b", "tp8 sp1", system="trn1", framework="neuronx-distributed 2.24", overrides=changed)
+        return number(step.terms["compute"].value)
+
+    none, some, more = compute(0.0), compute(150e-9), compute(300e-9)
+    assert more - some == pytest.approx(some - none, rel=0.2)
+    assert some > 1.3 * none
