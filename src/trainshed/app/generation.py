@@ -64,7 +64,7 @@ def _evidence(asked: Generation, result: Result) -> Evidence:
     stored = Dtypes.parse(asked.dtype) if asked.dtype else default_dtypes(asked.model)
     figures: Any = result.result
     found = evidence_for(
-        chip=asked.machine.system.chip.name, job=job, phase=phase, moe=False, metric="step_time_s",
+        chip=figures["chip"], job=job, phase=phase, moe=False, metric="step_time_s",
         dtype_class=DTYPE_CLASS[stored.of("weights")], value=figures["step_time_s"], catalogue=asked.machine.catalogue,
     )  # fmt: skip
     return together("step_time_s", {"step_time_s": found})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from trainshed.core import (
     UserError,
     scaled,
 )
-from trainshed.hardware.schema import System
+from trainshed.hardware.schema import Pool, System
 from trainshed.models import Media, Model
 from trainshed.parallel.work import add_up
 from trainshed.serving import memory, steps
@@ -107,10 +108,14 @@ def media(
     """What generating takes on ``chips`` chips: the plan given, else the one that makes one batch soonest."""
     about = _media(model)
     dtypes = Dtypes.parse(dtype) if dtype else default_dtypes(model)
-    runs = software.engine(engine) if engine else software.default_engine(system.chip.vendor)
-    base = worker(model, system, Plan(), dtypes, runs)
-    chosen = _given(base, plan, chips) if plan else fastest(base, work, chips)
-    made = generation(chosen, work)
+
+    def on(pool: Pool) -> Generation:
+        runs = software.engine(engine) if engine else software.default_engine(pool.chip.vendor)
+        base = worker(model, system, Plan(), dtypes, runs, pool=pool.name)
+        own = min(chips, pool.chips * math.ceil(chips / sum(p.chips for p in system.pools)))
+        return generation(_given(base, plan, own) if plan else fastest(base, work, own), work)
+
+    made = min((on(pool) for pool in system.pools), key=lambda g: float(np.max(g.time.value)))
     _must_fit(made)
     return Result(
         command="serve", inputs=_inputs(model, system, work, chips, plan, dtype), cost=made.time,
@@ -229,7 +234,8 @@ def _figures(made: Generation, about: Media, work: MediaWork, price: Constant | 
     per_s = made.items / seconds * replicas
     figures: dict[str, Any] = {
         "step_time_s": float(np.max(made.step.time.value)), "steps": made.steps, "generation_time_s": seconds,
-        **_rates(made, about, work, per_s), "chips": round(chips), "plan": str(runner.plan),
+        **_rates(made, about, work, per_s), "chips": round(chips), "chip": runner.chip.name,
+        "plan": str(runner.plan),
     }  # fmt: skip
     held, parts = _held(made)
     per_chip = runner.ranks_per_chip
@@ -316,6 +322,9 @@ def _assumptions(
     if about.kind == "music" and work.seconds is None:
         said.append(Assumption(what="seconds", value=MUSIC_SECONDS, unit="s", status="published",
                                source="MusicGen is trained on 30 s (arXiv:2306.05284)"))  # fmt: skip
+    if len(made.worker.system.pools) > 1:
+        source = "the pool of the rack that makes one batch sooner"
+        said.append(Assumption(what="pool", value=made.worker.chip.name, source=source))
     for name, how in made.worker.chip.inherited.items():
         said.append(Assumption(what=f"{made.worker.chip.name}: {name}", value=how, source="taken from its predecessor"))
     return (*said, *model.assumptions)
