@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainshed.core import Cost, Number, cheapest, formula, total
 from trainshed.fabric.group import Share
@@ -113,9 +114,13 @@ def ring(call: Call, *, halved: Number = 1.0) -> Way:
 
 def kangaring(call: Call) -> Way:
     """AWS's KangaRing: of each two ranks on a chip one forwards for both, so that half of the steps are left."""
+    return ring(call, halved=np.where(paired(call), 0.5, 1.0))
+
+
+def paired(call: Call) -> NDArray[np.bool_]:
+    """Whether two members of a group share a chip."""
     inside = call.shares[0]
-    on_chip = inside.fan if inside.level.topology == "chip" else inside.inner
-    return ring(call, halved=np.where(np.asarray(on_chip) >= 2.0, 0.5, 1.0))
+    return np.asarray(np.asarray(inside.fan if inside.level.topology == "chip" else inside.inner) >= 2.0)
 
 
 def chain(call: Call) -> Way:
@@ -203,7 +208,9 @@ def hierarchical(call: Call) -> Way:
         alone = replace(share, inner=np.ones_like(np.asarray(share.fan)), members=share.fan, ranks=share.fan)
         stage = replace(call, size=call.size / share.inner, shares=(alone,))
         # behind a switch every algorithm sends as much and mesh has the fewest steps
-        clear = share.level.topology in ("chip", "switch") and "message" not in share.level.fitted
+        clear = (
+            share.level.topology in ("chip", "switch") or share.level.dims == (2,)
+        ) and "message" not in share.level.fitted
         ways = [mesh(stage)] if clear else [ring(stage), mesh(stage), rhd(stage)]
         best = cheapest("algorithm", [w.time for w in ways]) if len(ways) > 1 else ways[0].time
         stages.append(best.named(f"{call.kind} over {share.level.name}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +14,14 @@ from trainshed.fabric import algorithms as ways
 from trainshed.fabric import direct
 from trainshed.fabric.algorithms import Call, Way
 from trainshed.fabric.bound import lower_bound
-from trainshed.fabric.group import Group, Share, spread
+from trainshed.fabric.group import Group, spread
 from trainshed.fabric.terms import launch
 from trainshed.hardware.schema import Level
 
+Algorithm = Callable[[Call], Way]
+
 #: Algorithms by kind, in the words of NCCL and AWS.
-ALGORITHMS: Mapping[str, Mapping[str, Callable[[Call], Way]]] = {
+ALGORITHMS: Mapping[str, Mapping[str, Algorithm]] = {
     "all_reduce": {
         "ring": ways.ring, "kangaring": ways.kangaring, "tree": ways.tree, "nvls": ways.nvls, "mesh": ways.mesh,
         "one_shot_mesh": ways.one_shot_mesh, "rhd": ways.rhd, "hierarchical": ways.hierarchical,
@@ -45,12 +48,41 @@ class CollectiveCost:
     """Time of one collective, the bytes it puts on the links, what bounds it below, and what each algorithm takes."""
 
     time: Cost
-    bytes_on_links: Mapping[str, Number]
-    """Bytes that one rank sends over the links of each level (a message that passes two links counts twice)."""
-    lower_bound: Cost
+    call: Call | None = None
+    """What was asked for, as the algorithms took it; None where no group has a second member."""
+    ways: Mapping[str, Way] = field(default_factory=dict)
     algorithms: Mapping[str, Cost] = field(default_factory=dict)
-    chosen: NDArray[np.str_] = field(default_factory=lambda: np.array("none"))
-    """Name of the algorithm taken, element by element."""
+    """What each algorithm that was compared takes."""
+
+    @cached_property
+    def _best(self) -> NDArray[np.intp]:
+        costs = np.broadcast_arrays(*(np.asarray(c.value) for c in self.algorithms.values()))
+        return np.asarray(np.argmin(np.stack(costs), axis=0))
+
+    @cached_property
+    def chosen(self) -> NDArray[np.str_]:
+        """Name of the algorithm taken, element by element; ``none`` in a group of one."""
+        if self.call is None:
+            return np.array("none")
+        return np.where(np.asarray(self.call.ranks) > 1.0, np.array(list(self.algorithms))[self._best], "none")
+
+    @cached_property
+    def bytes_on_links(self) -> Mapping[str, Number]:
+        """Bytes that one rank sends over the links of each level (a message that passes two links counts twice)."""
+        out: dict[str, Number] = {}
+        for i, share in enumerate(self.call.shares if self.call else ()):
+            sent = [np.asarray(way.carried[i]) for way in self.ways.values()]
+            columns = np.broadcast_arrays(self._best, *sent)
+            picked = np.take_along_axis(np.stack(columns[1:]), columns[0][None], axis=0)[0]
+            out[share.level.name] = float(picked) if picked.ndim == 0 else picked
+        return out
+
+    @cached_property
+    def lower_bound(self) -> Cost:
+        """What no algorithm can undercut."""
+        if self.call is None:
+            return self.time
+        return lower_bound(self.call.kind, self.call.shares, self.call.size, self.call.copies)
 
 
 def collective(
@@ -77,21 +109,29 @@ def collective(
         raise UserError("negative size", where="collective", value=size, expected="bytes, at least 0")
     shares = spread(group, levels, ranks_per_chip)
     if not shares:
-        nothing = total(kind, [], unit="s")
-        return CollectiveCost(time=nothing, bytes_on_links={}, lower_bound=nothing)
+        return CollectiveCost(time=total(kind, [], unit="s"))
     call = Call(kind=kind, size=size, shares=shares, concurrent=concurrent, copies=copies)
     start = launch(shares)
-    done = {name: way(call) for name, way in menu.items()}
+    done = {name: way(call) for name, way in _worth(menu, call, algorithm).items()}
     costs = {name: total(f"{name} {kind}", [start, way.time]) for name, way in done.items()}
-    best = np.argmin(np.stack(np.broadcast_arrays(*(np.asarray(c.value) for c in costs.values()))), axis=0)
-    return CollectiveCost(
-        time=cheapest(kind, list(costs.values())), lower_bound=lower_bound(kind, shares, size, copies),
-        bytes_on_links=_carried(shares, list(done.values()), best), algorithms=costs,
-        chosen=np.where(shares[0].ranks > 1.0, np.array(list(costs))[best], "none"),
-    )  # fmt: skip
+    return CollectiveCost(time=cheapest(kind, list(costs.values())), call=call, ways=done, algorithms=costs)
 
 
-def _menu(kind: str, levels: Sequence[Level], algorithm: str, dtype: str) -> dict[str, Callable[[Call], Way]]:
+def _worth(menu: Mapping[str, Algorithm], call: Call, algorithm: str) -> dict[str, Algorithm]:
+    """The menu without what another entry cannot lose against.
+
+    Kangaring is ring where no two ranks share a chip and never slower; hierarchical has rhd as one of its choices.
+    """
+    left = dict(menu)
+    if algorithm == "auto":
+        if {"ring", "kangaring"} <= set(left):
+            del left["ring" if np.any(ways.paired(call)) else "kangaring"]
+        if "hierarchical" in left:
+            left.pop("rhd", None)
+    return left
+
+
+def _menu(kind: str, levels: Sequence[Level], algorithm: str, dtype: str) -> dict[str, Algorithm]:
     """The algorithms to compare: the one asked for, else those of the innermost level's library."""
     if kind not in ALGORITHMS:
         raise unknown_name("collective", kind, KINDS, where="collective")
@@ -107,13 +147,3 @@ def _menu(kind: str, levels: Sequence[Level], algorithm: str, dtype: str) -> dic
     library = levels[0].algorithms if levels else ()
     listed = {name: way for name, way in known.items() if not library or name in library}
     return listed or {name: known[name] for name in (_ALWAYS.get(kind, "ring"),)}
-
-
-def _carried(shares: Sequence[Share], done: Sequence[Way], best: NDArray[np.intp]) -> dict[str, Number]:
-    """Bytes per level of the chosen algorithm, element by element."""
-    out: dict[str, Number] = {}
-    for i, share in enumerate(shares):
-        columns = np.broadcast_arrays(best, *(np.asarray(way.carried[i]) for way in done))
-        picked = np.take_along_axis(np.stack(columns[1:]), columns[0][None], axis=0)[0]
-        out[share.level.name] = float(picked) if picked.ndim == 0 else picked
-    return out
