@@ -9,8 +9,9 @@ overlap. Every degree of the plan, the global batch and every constant's value m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -41,8 +42,8 @@ class TrainingStep:
     terms: dict[str, Cost]
     memory: Memory
     """Bytes per rank."""
-    activity: Activity
-    """Of the average rank."""
+    count: Callable[[], Activity]
+    """Counts the activity when somebody asks."""
     plan: Plan
     chips: Number
     batch: Number
@@ -62,6 +63,11 @@ class TrainingStep:
     def fits(self) -> np.ndarray:
         """True where the memory of the fullest rank is there."""
         return np.asarray(self.memory.total <= self.capacity)
+
+    @cached_property
+    def activity(self) -> Activity:
+        """What the average rank does."""
+        return self.count()
 
     @cached_property
     def mfu(self) -> Number:
@@ -111,7 +117,7 @@ def step(
     chips = np.asarray(plan.ranks, dtype=np.float64) * rank.share
     return TrainingStep(
         time=total("training step", list(terms.values())), terms=terms, memory=_memory(work, job, framework, timer),
-        activity=step_activity(work, timer, job), plan=plan, chips=chips,
+        count=partial(step_activity, work, timer, job), plan=plan, chips=chips,
         batch=job.batch(plan), tokens=job.batch(plan) * job.sequence, flops=model_flops(model, job, plan),
         peak=peak_flops(rank, job), capacity=rank.chip.hbm_capacity.value * rank.share, stage=stage, blocks=blocks,
     )  # fmt: skip
