@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from trainshed import serving
-from trainshed.core import Cost, Number, UserError
+from trainshed.core import Cost, Number
 from trainshed.serving import Deployment, Outcome
 from trainshed.validate import configs
 from trainshed.validate.table import Prediction, Row, skip
 from trainshed.validate.tables import serving_rows as rows_
+from trainshed.validate.tables.serving_plans import choose
 from trainshed.validate.tables.serving_rows import Case
 
 _FACTS = Path(__file__).with_suffix(".toml")
@@ -24,24 +24,7 @@ _FACTS = Path(__file__).with_suffix(".toml")
 
 def predict(rows: Sequence[Row], setup: Any) -> list[Prediction]:
     """One prediction per row."""
-    answers: dict[int, Prediction] = {}
-    groups: dict[tuple[Any, ...], list[tuple[int, Case]]] = defaultdict(list)
-    for i, row in enumerate(rows):
-        try:
-            case = _case(row, setup)
-            groups[case.key].append((i, case))
-        except UserError as error:
-            answers[i] = skip(f"{error.what}: {error.value}")
-    for members in groups.values():
-        cases = [case for _, case in members]
-        try:
-            deployment, outcome = rows_.outcome_of(cases)
-        except UserError as error:
-            answers |= {i: skip(f"{error.what}: {error.value}") for i, _ in members}
-            continue
-        for place, (i, case) in enumerate(members):
-            answers[i] = _figure(case, deployment, outcome, place, len(cases))
-    return [answers[i] for i in range(len(rows))]
+    return rows_.priced(rows, lambda row: _case(row, setup), _figure)
 
 
 def _case(row: Row, setup: Any) -> Case:
@@ -49,26 +32,35 @@ def _case(row: Row, setup: Any) -> Case:
     model = configs.load(row)
     system = setup.catalogue.system(row.text("system") or "")
     engine = rows_.engine_of(row, system, setup.software, date=_facts()["dates"].get(row.group, ""))
-    plans = rows_.pool_plans(row, model) if row.flag("disaggregated") else None
-    if plans is None:
-        plan = rows_.plan_of(row, model)
-        if plan is None:
-            raise UserError("no plan stated", where=row.id, value=row.group, expected="tp or a plan per pool")
-        plans = (plan,)  # type: ignore[assignment]
-    assert plans is not None
     mode = row.text("mode") or ""
     if mode == "offline" and row.metric == "batch_latency_s":
         mode = "static"
+    numbers, dtypes = _numbers(row, mode), rows_.dtypes_of(row, model, engine)
+    plans = rows_.plans_of(row, model)
+    if not plans:
+        found = choose(
+            model, system, engine, dtypes, chips=row.integer("chips") or 1, mode=mode, numbers=numbers,
+            most_tpot_s=_limit(row),
+        )  # fmt: skip
+        plans, mode, numbers = (found.plan,), found.mode, dict(found.numbers)
     return Case(
-        row=row, model=model, system=system, engine=engine, dtypes=rows_.dtypes_of(row, model, engine), mode=mode,
-        plans=plans, numbers=_numbers(row, mode), identical=row.text("prompts") == "identical",
-        equal=row.group in _facts()["equal_lengths"]["groups"],
+        row=row, model=model, system=system, engine=engine, dtypes=dtypes, mode=mode, plans=plans, numbers=numbers,
+        identical=row.text("prompts") == "identical", equal=row.group in _facts()["equal_lengths"]["groups"],
     )  # fmt: skip
+
+
+def _limit(row: Row) -> float | None:
+    """The most that a token may take in the benchmark that the row is of."""
+    limits = _facts()["most_tpot_s"].get(row.group, {})
+    limit = limits.get(row.text("model") or "", limits.get("others"))
+    return None if limit is None else float(limit)
 
 
 def _numbers(row: Row, mode: str) -> dict[str, float]:
     facts = _facts()
     implied = {"isl": float(facts["input_tokens"][row.group])} if row.group in facts["input_tokens"] else {}
+    if row.group.startswith("mlperf_"):
+        implied |= facts["mlperf_tokens"].get(row.text("model"), {})
     found = rows_.numbers_of(row, implied)
     if mode == "static" and "batch" not in found and "requests" in found:
         found["batch"] = found["requests"]

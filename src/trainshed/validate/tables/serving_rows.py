@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,6 +100,15 @@ def pool_plans(row: Row, model: Model) -> tuple[Plan, Plan] | None:
     return first, second
 
 
+def plans_of(row: Row, model: Model) -> tuple[Plan, ...]:
+    """The plan of the row, or those of its two pools; empty where it states none."""
+    pools = pool_plans(row, model) if row.flag("disaggregated") else None
+    if pools is not None:
+        return pools
+    plan = plan_of(row, model)
+    return () if plan is None else (plan,)
+
+
 def numbers_of(row: Row, implied: Mapping[str, float]) -> dict[str, float]:
     """The workload's numbers: what the row states, else what its source implies."""
     found = dict(implied)
@@ -109,15 +119,39 @@ def numbers_of(row: Row, implied: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
+Figure = Callable[[Case, Deployment, Outcome, int, int], Prediction]
+"""A row's metric: its case, the outcome of its call, its place among so many rows of that call."""
+
+
+def priced(rows: Sequence[Row], case_of: Callable[[Row], Case], figure: Figure) -> list[Prediction]:
+    """Predictions of rows, those of one key in one call; a user's error skips its rows."""
+    answers: dict[int, Prediction] = {}
+    groups: dict[tuple[Any, ...], list[tuple[int, Case]]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        try:
+            case = case_of(row)
+            groups[case.key].append((i, case))
+        except UserError as error:
+            answers[i] = skip(f"{error.what}: {error.value}")
+    for members in groups.values():
+        cases = [case for _, case in members]
+        try:
+            deployment, outcome = outcome_of(cases)
+        except UserError as error:
+            answers |= {i: skip(f"{error.what}: {error.value}") for i, _ in members}
+            continue
+        for place, (i, case) in enumerate(members):
+            answers[i] = figure(case, deployment, outcome, place, len(cases))
+    return [answers[i] for i in range(len(rows))]
+
+
 def outcome_of(cases: list[Case]) -> tuple[Deployment, Outcome]:
     """One vectorised call for cases of one key."""
     first = cases[0]
 
     def make(place: int) -> serving.Worker:
         plan = Plan.stack([case.plans[place] for case in cases])
-        return serving.worker(
-            first.model, first.system, plan, first.dtypes, first.engine, identical=first.identical
-        )
+        return serving.worker(first.model, first.system, plan, first.dtypes, first.engine, identical=first.identical)
 
     columns = {name: np.array([case.numbers[name] for case in cases]) for name in first.numbers}
     work = Workload(mode=first.mode, identical=first.identical, equal=first.equal, **columns)  # type: ignore[arg-type]
