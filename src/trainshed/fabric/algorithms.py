@@ -57,7 +57,7 @@ class Call:
     def direct_links(self) -> list[Number]:
         """Links that direct messages use: routed over all of a torus, only those to the members in a full mesh."""
         pairs = zip(self.shares, self.links, strict=True)
-        return [part if s.level.topology == "mesh" else np.ones_like(np.asarray(s.fan)) for s, part in pairs]
+        return [part if s.level.topology == "mesh" else 1.0 for s, part in pairs]
 
     @cached_property
     def spreading(self) -> list[Number]:
@@ -205,7 +205,7 @@ def hierarchical(call: Call) -> Way:
     stages = []
     carried: list[Number] = []
     for share in call.shares:
-        alone = replace(share, inner=np.ones_like(np.asarray(share.fan)), members=share.fan, ranks=share.fan)
+        alone = replace(share, inner=1.0, members=share.fan, ranks=share.fan)
         stage = replace(call, size=call.size / share.inner, shares=(alone,))
         # behind a switch every algorithm sends as much and mesh has the fewest steps
         clear = (

@@ -50,7 +50,7 @@ def two_level(call: Call) -> Way:
     stages = []
     carried: list[Number] = []
     for share in call.shares:
-        alone = replace(share, inner=np.ones_like(np.asarray(share.fan)), members=share.fan, ranks=share.fan)
+        alone = replace(share, inner=1.0, members=share.fan, ranks=share.fan)
         stage = direct(replace(call, shares=(alone,)))
         stages.append(stage.time.named(f"all_to_all over {share.level.name}"))
         carried += stage.carried

@@ -51,7 +51,7 @@ def usable(share: Share) -> Number:
     if topology == "mesh":
         peers = max(math.prod(share.level.dims or (share.level.chips,)) - 1.0, 1.0)
         return np.where(fan > 1.0, np.minimum((fan - 1.0) / peers, 1.0), 1.0)
-    return np.ones_like(fan)
+    return 1.0
 
 
 def one_link(share: Share) -> Number:
@@ -76,7 +76,7 @@ def distance(share: Share) -> Number:
     """Mean links that a message between two random members passes on this level (1 behind a switch)."""
     fan = np.asarray(share.fan, dtype=np.float64)
     if share.level.topology not in ("ring", "torus"):
-        return np.ones_like(fan)
+        return 1.0
     hops: Number = np.zeros_like(fan)
     for dim, span, step in _extents(share):
         closed = span * step >= dim
@@ -94,7 +94,7 @@ def doubling_distance(share: Share) -> Number:
     """
     fan = np.asarray(share.fan, dtype=np.float64)
     if share.level.topology not in ("ring", "torus"):
-        return np.ones_like(fan)
+        return 1.0
     passed: Number = np.zeros_like(fan)
     left: Number = np.ones_like(fan)
     for _, span, step in _extents(share):
