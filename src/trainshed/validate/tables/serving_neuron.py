@@ -15,7 +15,7 @@ from trainshed.core import Dtypes, Number, UserError
 from trainshed.models import Model
 from trainshed.serving import Deployment, Outcome, lengths, steps
 from trainshed.validate import configs
-from trainshed.validate.table import Prediction, Row, each
+from trainshed.validate.table import Prediction, Row
 from trainshed.validate.tables import serving_rows as rows_
 from trainshed.validate.tables.serving_rows import Case
 
@@ -25,18 +25,16 @@ SHORT = 128.0
 
 def predict(rows: Sequence[Row], setup: Any) -> list[Prediction]:
     """One prediction per row."""
-    return each(rows, lambda row: _predict(row, setup))
+    return rows_.priced(rows, lambda row: _case(row, setup), _figure)
 
 
-def _predict(row: Row, setup: Any) -> Prediction | Number | None:
-    rows_.known(row)
-    case = _case(row, setup)
-    deployment, outcome = rows_.outcome_of([case])
+def _figure(case: Case, deployment: Deployment, outcome: Outcome, place: int, size: int) -> Prediction:
     value = _value(case, deployment, outcome)
-    return rows_.missing(row.metric) if value is None else rows_.at(value, 0, 1)
+    return rows_.missing(case.row.metric) if value is None else Prediction(value=rows_.at(value, place, size))
 
 
 def _case(row: Row, setup: Any) -> Case:
+    rows_.known(row)
     model = configs.load(row)
     system = setup.catalogue.system(row.text("system") or "")
     engine = rows_.engine_of(row, system, setup.software)
@@ -76,9 +74,8 @@ def _numbers(row: Row, mode: str) -> dict[str, float]:
 
 def _value(case: Case, deployment: Deployment, outcome: Outcome) -> Number | None:
     row, metric = case.row, case.row.metric
-    batch = case.numbers.get("batch", case.numbers.get("concurrency", 1.0))
     if metric == "tpot_s" and case.mode == "static" and row.statistic != "mean":
-        return _largest(case, deployment, batch)
+        return _largest(case, deployment, outcome)
     times = {"ttft_s": outcome.ttft, "tpot_s": outcome.tpot, "e2e_s": outcome.e2e, "batch_latency_s": outcome.e2e}
     if metric in times:
         cost = times[metric]
@@ -92,9 +89,10 @@ def _value(case: Case, deployment: Deployment, outcome: Outcome) -> Number | Non
     return rates.get(metric)
 
 
-def _largest(case: Case, deployment: Deployment, batch: float) -> Number:
+def _largest(case: Case, deployment: Deployment, outcome: Outcome) -> Number:
     """The step in the largest bucket of a static batch."""
     total = case.numbers["isl"] + case.numbers["osl"]
     context = case.row.number("context") or float(np.max(lengths.bucket(case.engine, total, total)))
-    step = steps.decode(deployment.decode, sequences=np.array([batch]), context=np.array([context]))
+    waves = outcome.running / deployment.decode.replicas
+    step = steps.decode(deployment.decode, sequences=waves, context=context)
     return step.time.value
