@@ -45,8 +45,9 @@ def test_sound() -> None:
     assert (music.codebooks, music.audio_tokens_per_s) == (4, 50.0)
 
 
-def test_models_of_text_have_none() -> None:
+def test_texts() -> None:
     assert load("llama-3.1-8b").media is None
+    assert media("bert-large-uncased").streams(text_tokens=384) == {"tokens": 384.0}
 
 
 def test_a_picture_smaller_than_a_token() -> None:

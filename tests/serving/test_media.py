@@ -106,6 +106,15 @@ def test_pictures_and_songs_have_figures_of_their_own(serve: Callable[..., Resul
     assert song["memory_breakdown_bytes"]["kv_cache"] > 0
 
 
+def test_an_encoder_reads_texts(serve: Callable[..., Result]) -> None:
+    one: Any = serve("bert-large-uncased", MediaWork(tokens=384, batch=8), chips=1, plan="tp1").result
+    assert one["inferences_per_s"] == pytest.approx(8 / one["step_time_s"])
+    longer: Any = serve("bert-large-uncased", MediaWork(tokens=512, batch=8), chips=1, plan="tp1").result
+    assert longer["step_time_s"] > one["step_time_s"]
+    with pytest.raises(UserError, match="no encoder of text"):
+        serve("hunyuanvideo", MediaWork(tokens=384))
+
+
 def test_what_was_not_said_is_said(serve: Callable[..., Result]) -> None:
     result = serve("hunyuanvideo", MediaWork())
     said = {a.what: a.value for a in result.assumptions}

@@ -64,7 +64,7 @@ def _service(model: str, on: str | Machine, options: dict[str, Any]) -> serving.
 
 def _generation(model: str, on: str | Machine, options: dict[str, Any]) -> generation.Generation:
     where = on if isinstance(on, Machine) else machine(on, **_take(options, _MACHINE))
-    work = MediaWork(**_take(options, _MEDIA), batch=options.pop("batch", None) or 1)
+    work = MediaWork(**_take(options, _MEDIA), tokens=options.pop("isl", None), batch=options.pop("batch", None) or 1)
     asked = generation.Generation(model=load(model), machine=where, work=work, **_take(options, _GENERATE))
     _spent(options, "serve")
     return asked

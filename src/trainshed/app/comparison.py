@@ -15,6 +15,7 @@ MADE: dict[str, tuple[str, str, float]] = {
     "tokens": ("energy_per_token_j", "usd_per_million_tokens", 1e6),
     "frames": ("energy_per_frame_j", "usd_per_thousand_frames", 1e3),
     "images": ("energy_per_image_j", "usd_per_thousand_images", 1e3),
+    "inferences": ("energy_per_inference_j", "usd_per_thousand_inferences", 1e3),
     "audio_s": ("energy_per_audio_second_j", "usd_per_thousand_audio_seconds", 1e3),
 }
 

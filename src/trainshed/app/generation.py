@@ -20,6 +20,7 @@ from trainshed.validate.labels import DTYPE_CLASS
 ALIKE = {
     "video": ("forward", "diffusion"), "image": ("forward", "diffusion"), "music": ("serving", "decode"),
     "vision": ("forward", "transformer"), "speech": ("forward", "transformer"),
+    "text": ("forward", "transformer"),
 }  # fmt: skip
 
 

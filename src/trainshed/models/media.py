@@ -18,7 +18,8 @@ Size = tuple[int, int]
 class Media:
     """How many tokens a picture, a video or a second of sound is; the pipeline's defaults (``families.toml``)."""
 
-    kind: Literal["image", "video", "music", "vision", "speech"]
+    kind: Literal["image", "video", "music", "vision", "speech", "text"]
+    """What the model makes, or (``vision``, ``speech``, ``text``: encoders) reads."""
     source: str
     token_height: int = 1
     """Pixels of one token: the autoencoder's factor times the patch."""
@@ -61,6 +62,8 @@ class Media:
     ) -> dict[str, float]:  # fmt: skip
         """Tokens per sequence of every stream of one pass."""
         text = float(self.text_tokens if text_tokens is None else text_tokens)
+        if self.kind == "text":
+            return {"tokens": text}
         if self.kind == "music":
             return {"tokens": 1.0, "text": text}
         if self.kind == "speech":

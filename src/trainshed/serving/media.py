@@ -40,6 +40,10 @@ from trainshed.software import Software
 MUSIC_SECONDS = 30.0
 
 
+#: What a pass is, where it is a step of something.
+_PASSES = {"image": "denoising steps", "video": "denoising steps"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class MediaWork:
     """What is generated; None takes the model's default."""
@@ -53,13 +57,15 @@ class MediaWork:
     """Frames per second of the finished video."""
     seconds: float | None = None
     """Seconds of sound."""
+    tokens: int | None = None
+    """Tokens of a text that an encoder reads."""
     branches: int | None = None
     """Passes per step: 2 with classifier-free guidance, 1 without or where it is distilled."""
     batch: int = 1
     """Pictures, videos or songs that one replica makes at once."""
 
     def __post_init__(self) -> None:
-        for name in ("frames", "steps", "fps", "seconds", "branches", "batch"):
+        for name in ("frames", "steps", "fps", "seconds", "tokens", "branches", "batch"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"{name} out of range", where=f"--{name}", value=value, expected="above zero")
@@ -127,6 +133,8 @@ def media(
 def generation(chosen: Worker, work: MediaWork) -> Generation:
     """A batch on one replica; vectorised over a table of plans."""
     about = _media(chosen.model)
+    if work.tokens is not None and about.kind != "text":
+        raise UserError("no encoder of text", where="--isl", value=chosen.model.name, expected="--frames, --size, …")
     sequences = float(work.batch * (work.branches or about.branches))
     if about.kind == "music":
         seconds = MUSIC_SECONDS if work.seconds is None else work.seconds
@@ -135,10 +143,12 @@ def generation(chosen: Worker, work: MediaWork) -> Generation:
         step = steps.decode(chosen, sequences=sequences, context=count / 2, beside={"text": streams["text"]})
         items, name = seconds * work.batch, "audio token steps"
     else:
-        streams = about.streams(frames=work.frames, size=work.pixels(), seconds=work.seconds)
+        streams = about.streams(
+            frames=work.frames, size=work.pixels(), seconds=work.seconds, text_tokens=work.tokens
+        )  # fmt: skip
         step = steps.encode(chosen, sequences=sequences, streams=streams)
         count = float(work.steps or about.steps)
-        items, name = float((work.frames or about.frames) * work.batch), "denoising steps"
+        items, name = float((work.frames or about.frames) * work.batch), _PASSES.get(about.kind, "passes")
         if about.kind == "speech":
             items = (work.seconds or 1.0) * work.batch
     time = scaled(f"{count:g} {name}", step.time, count)
@@ -251,7 +261,8 @@ def _figures(made: Generation, about: Media, work: MediaWork, price: Constant | 
 
 
 def _unit(about: Media) -> str:
-    return {"video": "frame", "music": "audio_second", "speech": "audio_second"}.get(about.kind, "image")
+    units = {"video": "frame", "music": "audio_second", "speech": "audio_second", "text": "inference"}
+    return units.get(about.kind, "image")
 
 
 def _rates(made: Generation, about: Media, work: MediaWork, per_s: float) -> dict[str, float | None]:
@@ -261,7 +272,8 @@ def _rates(made: Generation, about: Media, work: MediaWork, per_s: float) -> dic
         return {"audio_s_per_s": per_s, "real_time_factor": made.items / work.batch / seconds}
     chips = float(made.worker.chips)
     if about.kind != "video":
-        return {"images_per_s": per_s, "images_per_s_per_chip": per_s / chips}
+        unit = _unit(about)
+        return {f"{unit}s_per_s": per_s, f"{unit}s_per_s_per_chip": per_s / chips}
     fps = work.fps or about.fps
     frames = float(work.frames or about.frames)
     return {
@@ -288,8 +300,8 @@ def _inputs(
 ) -> dict[str, Any]:
     said = {
         "model": model.name, "on": system.name, "chips": chips, "frames": work.frames, "size": work.size,
-        "steps": work.steps, "fps": work.fps, "seconds": work.seconds, "branches": work.branches, "batch": work.batch,
-        "plan": plan, "dtype": dtype,
+        "steps": work.steps, "fps": work.fps, "seconds": work.seconds, "isl": work.tokens,
+        "branches": work.branches, "batch": work.batch, "plan": plan, "dtype": dtype,
     }  # fmt: skip
     return {name: value for name, value in said.items() if value is not None}
 
@@ -319,6 +331,8 @@ def _assumptions(
             for name, value in defaults.items()
             if name in asked and getattr(work, name) is None
         ]
+    if about.kind == "text" and work.tokens is None:
+        said.append(Assumption(what="isl", value=about.text_tokens, unit="count", source="AWS's encoder benchmarks"))
     if about.kind == "music" and work.seconds is None:
         said.append(Assumption(what="seconds", value=MUSIC_SECONDS, unit="s", status="published",
                                source="MusicGen is trained on 30 s (arXiv:2306.05284)"))  # fmt: skip
