@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import singledispatchmethod
 
@@ -76,7 +76,7 @@ def per_rank(
         if block.train_only and phase != "train":
             continue
         saved = Saved(layout=layout, block=block, dtypes=dtypes, naive=naive_attention, dropout=dropout)
-        ops = tuple(coster.work(op, block, saved) for op in block.ops)
+        ops = tuple(work for op in block.ops for work in coster.works(op, block, saved))
         collectives = block_collectives(block, layout, dtypes) if _any_group(plan) else ()
         blocks.append(BlockWork(block=block, ops=ops, collectives=collectives, inputs=saved.block_input()))
     return RankWork(plan=plan, phase=phase, blocks=tuple(blocks))
@@ -106,7 +106,14 @@ class _Coster:
     def _training(self) -> bool:
         return self.layout.phase == "train"
 
+    def works(self, op: Op, block: Block, saved: Saved) -> Iterator[OpWork]:
+        """The op, and beside routed experts in training the passes that sort and activate."""
+        yield self.work(op, block, saved)
+        if isinstance(op, Experts) and self._training:
+            yield self._routing(op, block)
+
     def work(self, op: Op, block: Block, saved: Saved) -> OpWork:
+        """One op with what the backward pass needs of it."""
         forward, backward, quantise = self._cost(op, block)
         if self.layout.phase == "decode" and op.stream != "tokens":
             forward = forward.scaled(0.0, op.name)  # text that the tokens attend to was read before decoding
@@ -157,30 +164,39 @@ class _Coster:
         if not self._training:
             return forward, (), self._quantise(op, product, tokens * (op.k + n), 0.0)
         # input and weight gradients of every product: as many operations as the forward pass, each
-        backward = [forward.scaled(1.0, f"{op.name} input gradient"), *self._routing(op, tokens, n, "gradient")]
+        backward = [forward.scaled(1.0, f"{op.name} input gradient")]
         if not self.frozen:
             backward.append(forward.scaled(1.0, f"{op.name} weight gradient"))
         width = op.k + n * (3 if op.gated else 2)
         quantise = self._quantise(op, product, tokens * (op.k + n), tokens * width)
-        return together(op.name, [forward, *self._routing(op, tokens, n)]), tuple(backward), quantise
+        return forward, tuple(backward), quantise
 
-    def _routing(self, op: Experts, tokens: Number, n: Number, what: str = "") -> list[OpCost]:
+    def _routing(self, op: Experts, block: Block) -> OpWork:
         """What training frameworks do around the grouped products in passes of their own: sort the routed copies by
         expert, add biases, the activation between the products, put the copies back in order."""
-
-        def one(name: str, elements: Number, reads: float, writes: float) -> OpCost:
-            return self.ops.elementwise(
-                what=f"{op.name} {name} {what}".rstrip(), elements=elements, reads=reads, writes=writes, vector=2.0,
-                transcendental=0.0, dtype=self.dtypes.activations,
-            )  # fmt: skip
-
+        tokens = self.layout.expert_copies(op, block) * self.capacity
+        n = self.layout.per_tp(op.n, self.layout.degree("etp"))
         ups = 2.0 if op.gated else 1.0
-        biases = [one("biases", tokens * (ups * n + op.k), 1.0, 0.0 if what else 1.0)] if op.bias else []
-        reads, writes = (ups + 1.0, ups) if what else (ups, 1.0)
-        return [
-            one("permute", tokens * op.k, 1.0, 1.0), one("activation", tokens * n, reads, writes),
-            one("unpermute", tokens * op.k, 1.0, 1.0), *biases,
-        ]  # fmt: skip
+        name = f"{op.name} routing"
+
+        def passes(what: str, activation: tuple[float, float], biases: tuple[float, float]) -> OpCost:
+            shapes = [("sort", op.k, 1.0, 1.0), ("activation", n, *activation), ("unsort", op.k, 1.0, 1.0)]
+            shapes += [("biases", ups * n + op.k, *biases)] if op.bias else []
+            return together(what, [
+                self.ops.elementwise(
+                    what=f"{what}: {part}", elements=tokens * width, reads=reads, writes=writes, vector=2.0,
+                    transcendental=0.0, dtype=self.dtypes.activations,
+                )
+                for part, width, reads, writes in shapes
+            ])  # fmt: skip
+
+        passing = Elementwise(
+            name=name, role="routing", shard=Shard.EXPERTS, stream=op.stream, width=op.k, reads=2.0, writes=2.0
+        )  # fmt: skip
+        return OpWork(
+            op=passing, forward=passes(name, (ups, 1.0), (1.0, 1.0)),
+            backward=(passes(f"{name} gradient", (ups + 1.0, ups), (1.0, 0.0)),),
+        )  # fmt: skip
 
     @_cost.register
     def _attention(self, op: Attention, block: Block) -> _Costs:

@@ -16,7 +16,7 @@ FRAMEWORK_MECHANISMS: dict[str, tuple[str, str]] = {
     "gemm_share": ("1", "part of a good GEMM kernel's rate that the framework or its compiler keeps"),
     "tensor_gap": ("s", "what TensorE waits before each matmul of a compiled program (NeuronCores)"),
     "attention_share": ("1", "the same for the attention kernel it calls"),
-    "expert_share": ("1", "the same for the grouped products of routed experts and the sorting around them"),
+    "expert_share": ("1", "the same for the grouped products of routed experts"),
     "elementwise_share": ("1", "the same for bandwidth-bound passes"),
     "launch": ("s", "host time per kernel launch; a kernel shorter than this costs this"),
     "step": ("s", "host time per step: data loading, logging, gradient scaling, barriers"),
