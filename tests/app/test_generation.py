@@ -40,3 +40,5 @@ def test_explain_reaches_constants(trainshed: Runner) -> None:
 def test_options_of_text_are_refused(trainshed: Runner) -> None:
     refused = trainshed(f"serve {VIDEO} --on trn3-gen2 --chips 1 --isl 100 --json")
     assert refused.code == 2
+    assert "--isl" in refused.err
+    assert "soonest plan" in trainshed("plan serve hunyuanvideo --on trn3-gen2 --chips 1").err

@@ -88,6 +88,9 @@ def plan(job: Job, model: str, *, on: str | Machine, minimise: str | None = None
     """Search all plans of ``train`` or ``serve``: the best ten and the Pareto front."""
     if job == "train":
         return training.plan_train(_task(model, on, options), minimise or "time")
+    if generation.generates(model):
+        raise UserError("no search over plans of a model that decodes no text", where="plan serve", value=model,
+                        expected="serve, which takes the soonest plan")  # fmt: skip
     return serving.plan_serve(_service(model, on, options), minimise or "usd")
 
 
