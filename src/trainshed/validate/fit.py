@@ -86,15 +86,25 @@ class Fit:
         ]
 
     def _touched(self, every: Owners, directory: Directory) -> dict[Owner, NDArray[np.intp]]:
-        """Rows that an owner's constants move while all others stand at their estimates."""
+        """Rows that an owner's constants move while all others stand at their estimates.
+
+        Of rows that use the same owners a few are tried, and all are taken if any of those moves.
+        """
         starts = {m.name(o[1]): m.start for o, mechanisms in every.items() for m in mechanisms}
         moved = [{m.name(o[1]): _moved(m) for m in mechanisms} for o, mechanisms in every.items()]
-        at = [directory.candidates(o) for o in every]
-        jobs = [({**starts, **m}, rows) for m, rows in zip(moved, at, strict=True)]
-        before, *after = self.predictor.predict_each([(starts, range(len(self.rows))), *jobs])
-        base = self._log(before)
-        changed = [np.abs(self._log(p, rows) - base[rows]) > 1e-9 for p, rows in zip(after, at, strict=True)]
-        return {o: np.asarray(rows, dtype=np.intp)[c] for o, rows, c in zip(every, at, changed, strict=True)}
+        sets = [directory.alike(o, directory.candidates(o)) for o in every]
+        tried = [[i for rows in alike for i in _few(rows)] for alike in sets]
+        first = sorted({i for rows in tried for i in rows})
+        jobs = [({**starts, **m}, rows) for m, rows in zip(moved, tried, strict=True)]
+        before, *after = self.predictor.predict_each([(starts, first), *jobs])
+        base = dict(zip(first, before, strict=True))
+        found: dict[Owner, NDArray[np.intp]] = {}
+        for owner, alike, rows, predictions in zip(every, sets, tried, after, strict=True):
+            change = np.abs(self._log(predictions, rows) - self._log([base[i] for i in rows], rows))
+            hit = {i for i, c in zip(rows, change, strict=True) if c > 1e-9}
+            taken = [i for members in alike if hit.intersection(members) for i in members]
+            found[owner] = np.array(sorted(taken), dtype=np.intp)
+        return found
 
     def _problem(self) -> Problem:
         groups = [row.group for row in self.rows]
@@ -190,6 +200,11 @@ class Fit:
             unit=mechanism.unit, note=mechanism.meaning, date=date.today().isoformat(),
             source=f"fitted on {len(rows)} rows of {', '.join(groups)} ({self.stage.filter_text})",
         )  # fmt: skip
+
+
+def _few(rows: Sequence[int]) -> list[int]:
+    """The first, middle and last of a set."""
+    return sorted({rows[0], rows[len(rows) // 2], rows[-1]})
 
 
 def _moved(mechanism: fits.Mechanism) -> float:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainshed.core import UserError
 from trainshed.validate import fits
 from trainshed.validate.setup import Setup
-from trainshed.validate.table import Row
+from trainshed.validate.table import Row, columns
+
+#: Rows that agree in these use the same chip and the same version of the same software.
+_SIGNATURE = (
+    "group", "chip", "system", "framework", "framework_version", "date", "disaggregated", "mode", "phase", "variant",
+)  # fmt: skip
 
 Owner = tuple[str, str]
 """(scope, name), e.g. ``("chip", "h100-sxm")``."""
@@ -43,6 +49,15 @@ class Directory:
         """Indices of the rows that could rest on an owner (of software: on any version of its family, or unnamed)."""
         wanted = {self._families.get(owner, owner[1]), ""}
         return [i for i, row in enumerate(self.rows) if wanted & self._names(owner[0], row)]
+
+    def alike(self, owner: Owner, rows: Sequence[int]) -> list[list[int]]:
+        """Rows in sets that use the same owners of that scope. (Which links a row uses depends on its plan as well.)"""
+        if owner[0] == "interconnect":
+            return [[i] for i in rows]
+        sets: dict[tuple[str | None, ...], list[int]] = defaultdict(list)
+        for i in rows:
+            sets[tuple(self.rows[i].text(c) for c in _SIGNATURE if c in columns(self.rows[i].table))].append(i)
+        return list(sets.values())
 
     def _hardware(self, scope: str) -> list[str]:
         return list(dict.fromkeys(name for row in self.rows for name in sorted(self._names(scope, row))))
