@@ -28,6 +28,14 @@ def test_uneven_layers_leave_room_for_embedding_and_head(layers: int, pp: int, v
     assert (float(stages.first), float(stages.middle), float(stages.last)) == held
 
 
+@pytest.mark.parametrize(("ends", "last"), [(0.0, 14), (1.2, 14), (3.4, 13), (9.0, 13)])
+def test_missing_layers_make_room_for_what_the_last_stage_has_besides(ends: float, last: int) -> None:
+    # DeepSeek-V3's 61 layers in 16 chunks of four: three are missing
+    stages = split_layers(Plan(pp=4, vpp=4), 61, ends=ends)
+    assert float(stages.last) == last
+    assert float(stages.first) + 2 * float(stages.middle) + float(stages.last) == 61
+
+
 def play_1f1b(times: list[tuple[float, float]], micro_batches: int) -> float:
     """Seconds of a 1F1B schedule with instant sends: each stage runs its own list of passes in order."""
     p = len(times)

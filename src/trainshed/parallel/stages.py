@@ -26,14 +26,19 @@ class Stages:
     last: Number
 
 
-def split_layers(plan: Plan, layers: int) -> Stages:
-    """Layers per stage under the plan (all of them when pp is 1)."""
+def split_layers(plan: Plan, layers: int, *, ends: Number = 0.0) -> Stages:
+    """Layers per stage under the plan (all of them when pp is 1).
+
+    ``ends``: what head, loss and multi-token prediction take on the last stage, in layers: layers that are missing to
+    full chunks are missing there first.
+    """
     pp, vpp = np.asarray(plan.pp, dtype=np.float64), np.asarray(plan.vpp, dtype=np.float64)
     chunk = np.ceil(layers / (pp * vpp))
     full = chunk * vpp
     missing = full * pp - layers
     # the other stages stay full while first and last can give
-    from_last = np.minimum(np.ceil(missing / 2), full)
+    wanted = np.maximum(np.ceil(missing / 2), np.minimum(np.ceil(ends), missing))
+    from_last = np.minimum(wanted, full)
     from_first = np.minimum(missing - from_last, full)
     left = missing - from_last - from_first
     middle = np.where(pp > 2, full - left / np.maximum(pp - 2, 1.0), full)

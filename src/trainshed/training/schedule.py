@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trainshed.core import Cost, Number, Plan, scaled, total
-from trainshed.parallel import RankWork, split_layers, stage_times
+from trainshed.parallel import RankWork, Stages, split_layers, stage_times
 from trainshed.parallel.work import add_up
 from trainshed.training.blocks import BlockTimes
 
@@ -22,6 +22,7 @@ class Schedule:
     micro_batches: Number
     vpp: Number
     layers: int
+    stages: Stages
     slowest: dict[str, Number]
     """Block → copies on the slowest stage."""
     others: dict[str, Number]
@@ -46,12 +47,12 @@ class Schedule:
 def choose_stage(plan: Plan, work: RankWork, blocks: Sequence[BlockTimes], micro_batches: Number) -> Schedule:
     """Compare the first, a middle and the last stage; the slowest one sets the pace."""
     layers = work.layers
-    stages = split_layers(plan, layers)
 
     def value(chosen: Callable[[BlockTimes], bool]) -> Number:
         return add_up(b.all.value * b.work.block.count for b in blocks if chosen(b))
 
     body = value(is_layer) / max(layers, 1)
+    stages = split_layers(plan, layers, ends=value(_is_last) / np.maximum(body, 1e-30))
     times = stage_times(stages, body, value(is_first), value(_is_last))
     slowest = np.argmax(np.stack(np.broadcast_arrays(*times)), axis=0)
     alone = stages.pp == 1
@@ -63,7 +64,7 @@ def choose_stage(plan: Plan, work: RankWork, blocks: Sequence[BlockTimes], micro
         count = b.work.block.count
         here = count * (held / max(layers, 1) if is_layer(b) else has_first if is_first(b) else has_last)
         on[b.work.block.name], off[b.work.block.name] = here, count - here
-    return Schedule(micro_batches=micro_batches, vpp=stages.vpp, layers=layers, slowest=on, others=off)
+    return Schedule(micro_batches=micro_batches, vpp=stages.vpp, layers=layers, stages=stages, slowest=on, others=off)
 
 
 def is_layer(b: BlockTimes) -> bool:

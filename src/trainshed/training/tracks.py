@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from trainshed.core import Cost, formula, scaled, total
-from trainshed.parallel import split_layers
 from trainshed.training.blocks import BlockTimes
 from trainshed.training.schedule import is_first, is_layer
 from trainshed.training.step import TrainingStep
@@ -14,7 +13,7 @@ def stage_tracks(step: TrainingStep) -> dict[str, Cost]:
     pp = int(step.plan.pp)
     if pp == 1:
         return {"the only stage": step.time.at(())}
-    stages = split_layers(step.plan, step.stage.layers)
+    stages = step.stage.stages
     classes = {"first stage": (stages.first, True, False), "last stage": (stages.last, False, True)}
     if pp > 2:
         classes[f"{pp - 2} middle stages"] = (stages.middle, False, False)
