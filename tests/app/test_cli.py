@@ -117,15 +117,16 @@ def test_compare_says_what_a_chip_without_a_price_may_cost(trainshed: Runner) ->
 
 def independent(node: dict[str, Any]) -> float:
     """A printed node's value as an outsider computes it."""
-    below = {c["what"]: independent(c) for c in node["children"]}
+    below = [independent(c) for c in node["children"]]
     if node["how"] == "sum":
-        value = sum(independent(c) for c in node["children"])
+        value = sum(below)
     elif node["how"] == "max":
-        value = max(independent(c) for c in node["children"])
+        value = max(below)
     else:
         plain = {"max": max, "min": min, "ceil": math.ceil, "floor": math.floor, "sqrt": math.sqrt, "log2": math.log2,
                  "exp": math.exp}  # fmt: skip
-        names = plain | below | {c["what"]: c["value"] for c in node["constants"]}
+        children = {c["what"]: v for c, v in zip(node["children"], below, strict=True)}
+        names = plain | children | {c["what"]: c["value"] for c in node["constants"]}
         value = float(eval(node["formula"], {"__builtins__": {}}, names))
     assert value == pytest.approx(node["value"], rel=1e-3, abs=1e-12), node["what"]
     return value
