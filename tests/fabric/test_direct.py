@@ -73,6 +73,13 @@ def test_without_a_library_only_links_count(switch: tuple[Level, ...]) -> None:
     assert take(switch, "permute", 4) == pytest.approx(LAUNCH + HOP + WIRE + S / (100e9 * REACH))
 
 
+def test_point_to_point_calls_may_start_faster() -> None:
+    lv, plain = (level("rack", 72, 1e11, post=4e-6),), (level("rack", 72, 1e11),)
+    for kind in ("permute", "all_to_all", "moe_dispatch"):
+        assert take(plain, kind, 8) - take(lv, kind, 8) == pytest.approx(LAUNCH - 4e-6)
+    assert take(plain, "all_gather", 8) == take(lv, "all_gather", 8)
+
+
 def test_pairs_cost_set_up() -> None:
     with_pairs, without = (level("rack", 72, 1e11, pair=1e-8, pair_most=32.0),), (level("rack", 72, 1e11),)
     for n, pairs in ((8, 64), (32, 1024), (64, 64 * 32)):

@@ -39,8 +39,7 @@ ALGORITHMS: Mapping[str, Mapping[str, Algorithm]] = {
 KINDS = tuple(ALGORITHMS)
 #: NVLink SHARP adds these (PTX ``multimem.ld_reduce``).
 _SUMMED_IN_SWITCH = ("fp32", "tf32", "bf16", "fp16")
-#: Without these the kind could not be done at all, whatever a library lists.
-_ALWAYS = {"all_to_all": "direct", "permute": "direct", "moe_dispatch": "direct", "moe_combine": "direct"}
+_POINT_TO_POINT = ("all_to_all", "permute", "moe_dispatch", "moe_combine")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,7 +110,7 @@ def collective(
     if not shares:
         return CollectiveCost(time=total(kind, [], unit="s"))
     call = Call(kind=kind, size=size, shares=shares, concurrent=concurrent, copies=copies)
-    start = launch(shares)
+    start = launch(shares, "post" if kind in _POINT_TO_POINT else "launch")
     done = {name: way(call) for name, way in _worth(menu, call, algorithm).items()}
     costs = {name: total(f"{name} {kind}", [start, way.time]) for name, way in done.items()}
     return CollectiveCost(time=cheapest(kind, list(costs.values())), call=call, ways=done, algorithms=costs)
@@ -146,4 +145,6 @@ def _menu(kind: str, levels: Sequence[Level], algorithm: str, dtype: str) -> dic
         return {algorithm: known[algorithm]}
     library = levels[0].algorithms if levels else ()
     listed = {name: way for name, way in known.items() if not library or name in library}
-    return listed or {name: known[name] for name in (_ALWAYS.get(kind, "ring"),)}
+    # without one of these the kind could not be done at all, whatever a library lists
+    least = "direct" if kind in _POINT_TO_POINT else "ring"
+    return listed or {least: known[least]}

@@ -11,12 +11,18 @@ from trainshed.fabric.topology import extra_layers
 Names = dict[str, Number | Constant]
 
 
-def launch(shares: Sequence[Share]) -> Cost:
-    """The fixed time of one collective: of the outermost level that the group reaches."""
+def launch(shares: Sequence[Share], mechanism: str = "launch") -> Cost:
+    """The fixed time of one collective: of the outermost level that the group reaches.
+
+    ``post``: of a point-to-point call, where an interconnect has it measured apart from the launch of collectives.
+    """
     names: Names = {}
+    words = []
     for i, share in enumerate(shares):
-        names |= {f"on{i}": share.outermost, f"launch{i}": share.level.fitted["launch"]}
-    return formula("launch", "s", " + ".join(f"on{i} * launch{i}" for i in range(len(shares))) or "0.0", **names)
+        key = mechanism if mechanism in share.level.fitted else "launch"
+        names |= {f"on{i}": share.outermost, f"{key}{i}": share.level.fitted[key]}
+        words.append(f"on{i} * {key}{i}")
+    return formula("launch", "s", " + ".join(words) or "0.0", **names)
 
 
 def start_of(shares: Sequence[Share], mechanism: str) -> Cost:
