@@ -32,6 +32,7 @@ def level(
         "pair",
         "layer",
         "message",
+        "post",
         "line",
         "line_start",
         "bulk",
