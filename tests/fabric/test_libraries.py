@@ -36,5 +36,7 @@ def test_nccl_constants_stay_with_nccl() -> None:
     assert network.interconnect == "neuron-efa-v4"
     assert not {"low_latency", "bulk", "pair"} & set(network.fitted)
     assert set(CHANNELS) <= set(CATALOGUE.system("p5").levels[0].fitted)
+    # nor does NVLink 6 driven by Trainium4's DMA engines
+    assert not {"channel", "low_latency"} & set(CATALOGUE.system("trn4").levels[1].fitted)
     # 15 us from HBM to HBM of another server (AWS)
     assert float(network.latency.value) + float(network.fitted["hop"].value) == pytest.approx(15e-6)
