@@ -139,6 +139,8 @@ class Fit:
         """Forward differences; unknowns that touch different rows are moved in the same run."""
         groups = self._columns_together()
         nudge = np.where(x + NUDGE <= self.problem.high, NUDGE, -NUDGE)
+        if self.stage.stacked:
+            return self._stacked(x, residuals, groups, nudge)
         jobs = []
         for columns in groups:
             moved = x.copy()
@@ -153,6 +155,28 @@ class Fit:
                 rows = self.unknowns[c].rows
                 out[rows, c] = np.nan_to_num(change[start : start + len(rows)], nan=0.0) / nudge[c]
                 start += len(rows)
+        return out
+
+    def _stacked(self, x: Floats, residuals: Floats, groups: Sequence[Sequence[int]], nudge: Floats) -> Floats:
+        """The same from one prediction: every constant is a column of its values in all those runs."""
+        moved = np.tile(x, (len(groups), 1))
+        for run, columns in enumerate(groups):
+            moved[run, columns] += nudge[columns]
+        values: dict[str, Number] = {
+            u.name: np.array([[u.value(float(v))] for v in moved[:, c]]) for c, u in enumerate(self.unknowns)
+        }
+        predictions = self.predictor.predict(values)
+        found = np.full((len(groups), len(self.rows)), np.nan)
+        for i, p in enumerate(predictions):
+            if p.value is not None:
+                found[:, i] = np.ravel(p.value)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            change = np.clip(np.log(found / self.measured), -CUT, CUT) - residuals
+        out = np.zeros((len(self.rows), len(x)))
+        for run, columns in enumerate(groups):
+            for c in columns:
+                rows = self.unknowns[c].rows
+                out[rows, c] = np.nan_to_num(change[run, rows], nan=0.0) / nudge[c]
         return out
 
     def _columns_together(self) -> list[list[int]]:

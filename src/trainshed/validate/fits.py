@@ -78,6 +78,8 @@ class Stage:
     """Column → values that a row must have (``!value``: must not have)."""
     balance: float = 0.0
     """0: every row weighs the same; 1: every group does."""
+    stacked: bool = False
+    """The tables take constants of shape (k, 1), so that all columns of a Jacobian come from one prediction."""
     mechanisms: tuple[Mechanism, ...] = ()
 
     def takes(self, row: Row) -> bool:
