@@ -93,3 +93,9 @@ def test_a_model_that_fits_nowhere_lists_the_nearest() -> None:
 def test_what_cannot_be_searched_is_told(more: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         search(**more)
+
+
+def test_a_narrow_search_that_finds_nothing_widens() -> None:
+    # 28 ranks and a batch of 5: only a pipeline of 7 stages divides, which a narrow search does not try
+    found = search("llama-3.1-8b", chips=7, width="narrow", job={"global_batch": 5.0})
+    assert {found.plan(i).pp for i in range(found.priced)} <= {7, 14, 28}

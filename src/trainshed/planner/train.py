@@ -107,6 +107,8 @@ def best_train(
                 part = rows(plans, slice(start, start + CHUNK))
                 tables.append(part)
                 columns.append(_price(model, system, part, job, framework, minimise, price))
+    if width == "narrow" and not any(np.any(c["fits"]) for c in columns):  # the rest of the axes may have one
+        return best_train(model, system, chips, job, framework, minimise=minimise, price=price, width="wide")
     if not tables:
         raise UserError(
             "no plan divides the model, the batch and the chips", where="plan train", value=f"{chips} chips",
