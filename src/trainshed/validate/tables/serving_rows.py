@@ -56,7 +56,9 @@ def engine_of(row: Row, system: System, software: Any, *, date: str = "") -> Eng
     Disaggregated rows state the version of Dynamo, which is not the engine's.
     """
     name, version = row.text("framework"), row.text("framework_version") or ""
-    found = re.match(r"\D*(\d+(?:\.\d+)+)", version) if not row.flag("disaggregated") else None
+    # Neuron engines are versioned by their SDK, whatever package number stands before it
+    found = re.search(r"SDK (\d+(?:\.\d+)+)", version) or re.match(r"\D*(\d+(?:\.\d+)+)", version)
+    found = None if row.flag("disaggregated") else found
     date = row.text("date") or date
     number = "" if version.startswith("nightly") or found is None else found[1]
     if not name:
