@@ -77,8 +77,8 @@ def test_prompts_that_a_benchmark_adds_are_counted() -> None:
 @pytest.mark.parametrize(
     ("cells", "reason"),
     [
-        ({"seq": None}, "sequence length not stated: "),
-        ({"model": "vit-base-patch16-224", "seq": None}, "picture size not stated: "),
+        ({"seq": None}, "size of the input not stated: "),
+        ({"model": "vit-base-patch16-224", "seq": None}, "size of the input not stated: "),
         ({"model": "resnet34"}, "architecture not read: cnn"),
         ({"metric": "power_w"}, "no formula for power_w"),
     ],

@@ -128,13 +128,11 @@ def _work(case: _Case, sequences: float, streams: Mapping[str, Number]) -> list[
 def _streams(case: _Case) -> Mapping[str, Number]:
     """Tokens per sequence: the row's, else those of its picture or video."""
     seq, media = case.row.number("seq"), case.model.media
-    if seq is not None or media is None:
-        if seq is None:
-            raise UserError("sequence length not stated", where=case.row.id, value="", expected="tokens")
+    if seq is not None:
         return {"tokens": seq}
     size = re.findall(r"\d+", case.row.text("image_size") or "")
-    if len(size) != 2:
-        raise UserError("picture size not stated", where=case.row.id, value="", expected="HEIGHTxWIDTH")
+    if media is None or len(size) != 2:
+        raise UserError("size of the input not stated", where=case.row.id, value="", expected="seq or HEIGHTxWIDTH")
     return media.streams(frames=case.row.integer("frames"), size=(int(size[0]), int(size[1])))
 
 
