@@ -63,7 +63,7 @@ def _must_fit(deployment: Deployment, outcome: Outcome) -> None:
         raise UserError(
             "the model does not fit with one sequence", where="--plan", value=deployment.plan,
             expected=f"more ranks or narrower weights ({float(held) / 1e9:.1f} GB of weights per rank, "
-            f"{float(np.max(memory.capacity(deployment.decode).value)) / 1e9:.1f} GB usable)",
+            f"{float(np.max(memory.capacity(deployment.decode, held).value)) / 1e9:.1f} GB usable)",
         )  # fmt: skip
 
 

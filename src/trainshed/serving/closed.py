@@ -50,18 +50,18 @@ class Prefill:
 
 def alone(worker: Worker, work: Workload, waiting: Number) -> Step:
     """The pass of one prompt, or of one for each attention group that ``waiting`` prompts occupy."""
-    tokens = lengths.prompt(worker.engine, work.prompt(), work.prompt() + work.output())
+    tokens = lengths.prompt(worker.engine, work.fresh(), work.prompt() + work.output())
     groups = np.minimum(worker.degree("dpa"), np.maximum(waiting, 1.0))
-    return steps.prefill(worker, sequences=groups, tokens=tokens)
+    return steps.prefill(worker, sequences=groups, tokens=tokens, before=work.cached)
 
 
 def prefill(worker: Worker, work: Workload, one: Step, *, waiting: Number, beside: bool) -> Prefill:
     """Prefill of prompts of which up to ``waiting`` may go in one pass; ``beside`` decoding sequences or not."""
     limit = work.tokens_per_step if work.tokens_per_step is not None else worker.engine.fit("tokens_per_step").value
-    tokens = lengths.prompt(worker.engine, work.prompt(), work.prompt() + work.output())
+    tokens = lengths.prompt(worker.engine, work.fresh(), work.prompt() + work.output())
     groups = np.minimum(worker.degree("dpa"), np.maximum(waiting, 1.0))
     prompts = np.maximum(np.minimum(np.floor(limit / tokens), np.maximum(waiting, 1.0)), groups)
-    full = steps.prefill(worker, sequences=prompts, tokens=tokens)
+    full = steps.prefill(worker, sequences=prompts, tokens=tokens, before=work.cached)
     each = formula(
         "prefill per prompt", "s", "full / (prompts * stages)", full=full.time, prompts=prompts,
         stages=worker.degree("pp"),

@@ -82,7 +82,7 @@ def smallest(base: Worker, chips: int) -> Worker:
     for power in range(ranks.bit_length()):
         tried = _with(base, experts_split(base.plan.replace(tp=2**power), base.model))
         held = memory.weights(tried, steps.decode(tried, sequences=1.0, context=1.0).work)
-        if float(held) <= 0.5 * float(np.max(memory.capacity(tried).value)):
+        if float(held) <= 0.5 * float(np.max(memory.capacity(tried, held).value)):
             break
     return tried
 

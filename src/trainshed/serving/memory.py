@@ -43,16 +43,18 @@ def cache(worker: Worker, context: Number) -> Number:
     return size / worker.degree("pp") / worker.degree("dpa")
 
 
-def capacity(worker: Worker) -> Cost:
-    """Bytes of HBM per rank that the engine may fill."""
+def capacity(worker: Worker, held: Number = 0.0) -> Cost:
+    """Bytes of HBM per rank that the engine may fill; ``held``: those of the weights."""
+    kept = held if worker.engine.fraction_of == "free" else 0.0 * held
     return formula(
-        "usable HBM per rank", "B", "part * hbm * fraction", part=worker.share, hbm=worker.chip.hbm_capacity,
-        fraction=worker.engine.fit("memory_fraction"),
+        "usable HBM per rank", "B", "kept + max(part * hbm - kept, 0) * fraction", kept=kept, part=worker.share,
+        hbm=worker.chip.hbm_capacity, fraction=worker.engine.fit("memory_fraction"),
     )  # fmt: skip
 
 
 def room(worker: Worker, work: RankWork, *, isl: Number, osl: Number) -> Number:
     """Sequences of one replica whose caches fit beside the weights; below 1 where not even one does."""
     kept = isl + osl if worker.engine.reserves == "whole" else isl + osl / 2.0
-    free = capacity(worker).value - weights(worker, work)
+    held = weights(worker, work)
+    free = capacity(worker, held).value - held
     return np.floor(free / np.maximum(cache(worker, kept), 1.0))

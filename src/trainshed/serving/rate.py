@@ -79,7 +79,8 @@ def opened(deployment: Deployment, work: Workload) -> Outcome:
     one = alone(deployment.prefill, work, np.ones(()))
     kept, room = members(deployment, work, allowance(decoder, work) * 1.0, one)
     arriving = work.rate_per_s / decoder.replicas
-    first = prefill(deployment.prefill, work, one, waiting=np.ones(()), beside=deployment.shared)
+    # prompts that wait share a pass, so that a busy engine spends less on each
+    first = prefill(deployment.prefill, work, one, waiting=kept, beside=deployment.shared)
     running, busy = _little(deployment, first, arriving, osl, context, kept)
     decode = steps.decode(decoder, sequences=np.maximum(running, 1.0), context=context)
     tpot = _loaded_step(deployment, first, decode, running / np.maximum(osl - 1.0, 1.0))

@@ -27,11 +27,15 @@ class Step:
     """What the pass consists of (reports and memory read it)."""
 
 
-def prefill(worker: Worker, *, sequences: Number, tokens: Number) -> Step:
-    """``sequences`` prompts of ``tokens`` tokens in one pass, up to their first output token."""
+def prefill(worker: Worker, *, sequences: Number, tokens: Number, before: Number | None = None) -> Step:
+    """``sequences`` prompts of ``tokens`` tokens in one pass, up to their first output token.
+
+    ``before``: tokens of each prompt that a cache holds already; the others attend to them.
+    """
     if _encodes(worker.model):
         return _pass(worker, "prefill", sequences, {"encoder": tokens, "tokens": 1.0}, None)
-    return _pass(worker, "prefill", sequences, {"tokens": tokens}, tokens)
+    context = tokens if before is None else tokens + before
+    return _pass(worker, "prefill", sequences, {"tokens": tokens}, context)
 
 
 def encode(worker: Worker, *, sequences: Number, streams: Mapping[str, Number]) -> Step:

@@ -41,6 +41,8 @@ class Workload:
     """Tokens that a decode step attends, where stated (a compiled bucket, ``decode`` alone)."""
     identical: bool = False
     """Every prompt of a batch has the same tokens, so that an MoE layer reads the experts of one token only."""
+    cached: Number | None = None
+    """Tokens of each prompt whose keys and values a prefix cache holds already; prefill computes the others."""
     equal: bool = False
     """All requests have the same lengths (a benchmark's fixed lengths): those that end together return together."""
     max_batch: Number | None = None
@@ -65,6 +67,10 @@ class Workload:
         """Input tokens (of modes that have them)."""
         assert self.isl is not None
         return self.isl
+
+    def fresh(self) -> Number:
+        """Input tokens that prefill computes: all but those of a cached prefix, at least one."""
+        return self.prompt() if self.cached is None else np.maximum(self.prompt() - self.cached, 1.0)
 
     def output(self) -> Number:
         """Output tokens (of modes that have them)."""

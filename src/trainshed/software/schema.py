@@ -51,6 +51,7 @@ ENGINE_MECHANISMS: dict[str, tuple[str, str]] = {
 }
 Schedule = Literal["chunked", "prefill-first", "static"]
 Reserve = Literal["present", "whole"]
+FractionOf = Literal["all", "free"]
 Bucket = Literal["none", "power-of-two", "whole"]
 
 
@@ -126,6 +127,8 @@ class Engine(Package):
     ``static``: one batch is filled, prefilled and decoded to its end."""
     reserves: Reserve = "present"
     """KV memory of a sequence: ``present`` grows with its tokens, ``whole`` is kept for isl + osl from the start."""
+    fraction_of: FractionOf = "all"
+    """What ``memory_fraction`` is a part of: ``all`` HBM, or what the weights leave ``free`` for the cache."""
     bucket: Bucket = "none"
     """What a decode step attends: ``none`` the tokens there are; ``power-of-two`` the next compiled length;
     ``whole`` isl + osl in every step."""

@@ -208,13 +208,28 @@ class Fit:
         print(f"  {self.stage.name}: step {n}, loss {loss:.1f}", file=sys.stderr, flush=True)
 
     def entries(self, solution: Solution) -> list[Fitted]:
-        """What goes into the fitted files: constants that move enough rows at the optimum."""
-        columns = zip(self.unknowns, solution.x, np.abs(solution.jacobian.T) > FELT, strict=True)
-        return [
-            self._entry(unknown, float(x), np.flatnonzero(felt))
-            for unknown, x, felt in columns
-            if felt.sum() >= unknown.mechanism.least
-        ]
+        """What goes into the fitted files: constants that move enough rows at the optimum, or would at their bounds.
+
+        (A host time that kernels hide moves nothing, but its rows say that it is no longer than that.)
+        """
+        felt = np.abs(solution.jacobian.T) > FELT
+        bounded = felt | self._bounded(solution) if self.stage.stacked else felt
+        found = []
+        for unknown, x, moved, limited in zip(self.unknowns, solution.x, felt, bounded, strict=True):
+            rows = moved if moved.sum() >= unknown.mechanism.least else limited
+            if rows.sum() >= unknown.mechanism.least:
+                found.append(self._entry(unknown, float(x), np.flatnonzero(rows)))
+        return found
+
+    def _bounded(self, solution: Solution) -> NDArray[np.bool_]:
+        """Which rows each unknown would move if it stood at one of its bounds, shape (unknowns, rows)."""
+        groups = self._columns_together()
+        moved = np.zeros((len(solution.x), len(self.rows)), dtype=bool)
+        for bound in (self.problem.low, self.problem.high):
+            push = bound - solution.x
+            change = self._stacked(solution.x, solution.residuals, groups, np.where(push == 0, NUDGE, push))
+            moved |= np.abs(change * push).T > FELT
+        return moved
 
     def _entry(self, unknown: Unknown, x: float, rows: NDArray[np.intp]) -> Fitted:
         groups = sorted({self.rows[i].group for i in rows})

@@ -68,6 +68,8 @@ def _numbers(row: Row, mode: str) -> dict[str, float]:
         found.setdefault("requests", facts["requests_per_user"][row.group] * found["concurrency"])
     if row.group in facts["running_batch"]["groups"]:
         found.pop("max_batch", None)
+    if row.group in facts["cached_part"] and "isl" in found:
+        found["cached"] = facts["cached_part"][row.group] * found["isl"]
     if mode in ("static", "prefill", "decode"):
         found.pop("requests", None)
     if mode == "prefill":

@@ -68,16 +68,18 @@ def engine_of(row: Row, system: System, software: Any, *, date: str = "") -> Eng
 
 
 def dtypes_of(row: Row, model: Model, engine: Engine) -> Dtypes:
-    """The types of a row. A four-bit type of an MoE model is that of its experts; the rest stays at 16 bit."""
+    """The types of a row. A four-bit type of an MoE model is that of its experts; the rest stays at 8 or 16 bit."""
     weights = row.text("dtype_weights") or "bf16"
     product = row.text("dtype_activations") or ""
     wide = "fp16" if weights == "fp16" else "bf16"
     narrow = BYTES[weights] < BYTES["bf16"]
     kv = row.text("dtype_kv") or ("fp8" if narrow and engine.narrows_cache else wide)
     product = product if product and BYTES[product] < BYTES["bf16"] else wide
+    # ModelOpt's NVFP4 checkpoints keep attention and shared weights at 8 bit
+    rest = "fp8" if weights == "nvfp4" else wide
     experts_only = BYTES[weights] < BYTES["fp8"] and model.active_parameters < model.parameters
     if experts_only:
-        return Dtypes(weights=wide, experts=weights, activations=wide, kv=kv, matmul=wide, experts_matmul=product)
+        return Dtypes(weights=rest, experts=weights, activations=wide, kv=kv, matmul=rest, experts_matmul=product)
     return Dtypes(weights=weights, activations=wide, kv=kv, matmul=product)
 
 
