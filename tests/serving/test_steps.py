@@ -108,3 +108,20 @@ def test_kv_heads_are_copied_once_ranks_outnumber_them(worker: Callable[..., Wor
     assert sizes[1] == sizes[0] / 8
     assert sizes[2] == sizes[1]
     assert sizes[3] == sizes[0] / 16
+
+
+def test_engines_fill_all_of_hbm_or_what_the_weights_leave(worker: Callable[..., Worker]) -> None:
+    held = 60e9
+    assert float(memory.capacity(worker(), held).value) == pytest.approx(0.9 * 80e9)
+    free = memory.capacity(worker(fraction_of="free"), held)
+    assert float(free.value) == pytest.approx(60e9 + 0.9 * 20e9)
+
+
+def test_a_cached_prefix_is_attended_but_not_computed(worker: Callable[..., Worker]) -> None:
+    w = worker()
+    whole, rest = (
+        steps.prefill(w, sequences=1.0, tokens=t, before=b).activity for t, b in ((4000.0, None), (1000.0, 3000.0))
+    )
+    assert float(rest.macs["bf16"]) < 0.35 * float(whole.macs["bf16"])
+    fresh = steps.prefill(w, sequences=1.0, tokens=1000.0).activity
+    assert float(rest.macs["bf16"]) > float(fresh.macs["bf16"])
