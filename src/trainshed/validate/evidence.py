@@ -83,13 +83,14 @@ def evidence_for(
     """Evidence of one figure of an answer (``job``, ``phase``, ``dtype_class``: words of ``validate.labels``)."""
     kind = {True: "moe", False: "dense", None: ""}[moe]
     what = quantity(metric)
-    reasons: list[str] = []
+    passed: list[tuple[int, str]] = []
     for name in _line_of(chip, catalogue):
-        lines = _index().get((name, job, what), [])
-        for label, chosen in _widening(lines, phase, kind, dtype_class):
-            if len(chosen) >= LEAST:
-                return _evidence(chosen, name, label, f"{job} {what}", metric, value, reasons, name != chip)
-            reasons.append(f"{len(chosen)} of {name}, {label}" if chosen else "")
+        for label, lines in _widening(_index().get((name, job, what), []), phase, kind, dtype_class):
+            where = f"{job} {what} on {name} ({label})"
+            if len(lines) >= LEAST:
+                carried = name if name != chip else None
+                return _evidence(lines, metric, value, carried=carried, why=_why(lines, where, passed, carried))
+            passed.append((len(lines), f"{name}, {label}"))
     why = f"no chip of the line of {chip} has {LEAST} measurements of {job} {what}"
     return Evidence(
         comparable_points=0, median_abs_error=None, p90_abs_error=None, range=None, carried_from=None, why=why
@@ -120,23 +121,26 @@ def _widening(lines: Sequence[Line], phase: str, kind: str, dtype: str) -> Itera
     yield "any phase, dense and MoE, any dtype", list(lines)
 
 
-def _evidence(
-    lines: Sequence[Line], chip: str, label: str, job: str, metric: str, value: float | None, reasons: Sequence[str],
-    carried: bool,
-) -> Evidence:  # fmt: skip
+def _evidence(lines: Sequence[Line], metric: str, value: float | None, *, carried: str | None, why: str) -> Evidence:
     errors = np.array([line.log_error for line in lines])
     size = np.abs(np.expm1(errors))
     low, high = (float(q) for q in np.quantile(errors, [LOW, HIGH]))
     if speed(metric):
         low, high = -high, -low
     bounds = None if value is None else (value * math.exp(-high), value * math.exp(-low))
-    sources = sorted({line.group for line in lines})
-    why = f"{len(lines)} measurements of {job} on {chip} ({label}) from {len(sources)} sources: {', '.join(sources)}"
-    if missed := [r for r in reasons if r]:
-        why += f"; nearer classes have fewer than {LEAST}: {'; '.join(missed)}"
-    elif reasons:
-        why += "; nearer classes have none"
     return Evidence(
         comparable_points=len(lines), median_abs_error=float(np.median(size)),
-        p90_abs_error=float(np.quantile(size, 0.9)), range=bounds, carried_from=chip if carried else None, why=why,
+        p90_abs_error=float(np.quantile(size, 0.9)), range=bounds, carried_from=carried, why=why,
     )  # fmt: skip
+
+
+def _why(lines: Sequence[Line], where: str, passed: Sequence[tuple[int, str]], carried: str | None) -> str:
+    """What was taken, and which nearer classes had too little (each number of points once)."""
+    sources = sorted({line.group for line in lines})
+    why = f"{len(lines)} measurements of {where} from {len(sources)} sources: {', '.join(sources)}"
+    if carried:
+        why += f"; carried over from {carried}"
+    few = {count: f"{count} of {label}" for count, label in reversed(passed) if count}
+    if passed:
+        why += f"; nearer classes have fewer than {LEAST}: " if few else "; nearer classes have none"
+    return why + "; ".join(reversed(few.values()))

@@ -129,9 +129,12 @@ class Lab:
         kept = [o for o in self.serve(model, system, way, chips).pareto if o.tpot_s <= tpot_s]
         return max(kept, key=lambda o: o.tokens_per_s_per_chip, default=None)
 
-    def best(self, model: str, system: str, tpot_s: float, chips: int = CHIPS) -> Option | None:
-        """The same by whichever way is best."""
-        found = [self.most(model, system, tpot_s, way, chips) for way in self.ways(system)]
+    def best(
+        self, model: str, system: str, tpot_s: float, chips: int = CHIPS, *, narrow: bool = False
+    ) -> Option | None:
+        """The same by whichever way is best (``narrow``: of those with 8-bit products)."""
+        ways = [way for way in self.ways(system) if way.narrow or not narrow]
+        found = [self.most(model, system, tpot_s, way, chips) for way in ways]
         return max((o for o in found if o), key=lambda o: o.tokens_per_s_per_chip, default=None)
 
     def prefill_s(self, model: str, system: str, dtype: str, chips: int = CHIPS) -> float:

@@ -85,12 +85,13 @@ def serving_speed(lab: Lab, claim: Mapping[str, Any]) -> Found:
     names = (claim["subject"], claim["baseline"])
     values: dict[str, float] = {}
     for model in claim["models"]:
-        best = [lab.best(model, n, claim["tpot_s"], lab.system(n).ultraserver_chips) for n in names]
+        sizes = {n: lab.system(n).ultraserver_chips for n in names}
+        best = [lab.best(model, n, claim["tpot_s"], sizes[n], narrow=True) for n in names]
         if best[0] and best[1]:
             values[model] = best[0].tokens_per_s / best[1].tokens_per_s
     how = (
         f"output tokens per second of one UltraServer, {_requests()}, at most {1e3 * claim['tpot_s']:g} ms per token, "
-        "best plan, engine and product dtype on each"
+        "best plan and engine on each, 8-bit products"
     )
     return Found(values=values, how=how, evidence=_serving(lab, claim, claim["models"][0]))
 
