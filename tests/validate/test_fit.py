@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,22 @@ def test_the_jacobian_is_that_of_log_times(world: fitting.Fit) -> None:
     share = work / START["a"] / (work / START["a"] + START["b"])
     expected = np.where([row.text("chip") == "b200" for row in world.rows], -share, 0.0)
     assert J[:, a] == pytest.approx(expected, abs=2e-3)
+
+
+def test_one_stacked_prediction_gives_the_same_jacobian(world: fitting.Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stacked(World):
+        def predict(self, rows: Sequence[Row], setup: Setup) -> list[Prediction]:
+            runs = max((np.size(v) for v in setup.values.values()), default=1)
+            each = [{k: np.broadcast_to(np.ravel(v), (runs,))[n] for k, v in setup.values.items()} for n in range(runs)]
+            answers = [World().predict(rows, Setup(values=values)) for values in each]
+            return [Prediction(value=np.array([a[i].value for a in answers])) for i in range(len(rows))]
+
+    x = world.problem.start
+    r = world.residuals(x)
+    plain = world.jacobian(x, r)
+    monkeypatch.setattr(predictor, "model_of", lambda table: Stacked())
+    monkeypatch.setattr(world, "stage", replace(STAGE, stacked=True))
+    assert world.jacobian(x, r) == pytest.approx(plain)
 
 
 def test_leaving_a_group_out(world: fitting.Fit) -> None:
