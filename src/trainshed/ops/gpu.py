@@ -25,6 +25,8 @@ FALLBACK: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 #: Work of a backward pass relative to the forward pass (attention: five products instead of two).
 BACKWARD_ATTENTION, BACKWARD_SCAN = 2.5, 2.0
+#: Rows of a product whose operands are swapped, and the side of the square tile of one processor's instructions.
+FEW_ROWS, ONE_PROCESSOR = (8.0, 32.0), 128.0
 
 
 @implements("gpu", "tpu")
@@ -263,11 +265,15 @@ def grid_flops(core: GpuCore, *, m: Number, k: Number, n: Number, count: Number)
     """FLOP-equivalents of one of ``count`` equal products run side by side, padding and idle processors counted.
 
     The library takes the best of the full tile, one of half its rows and one of an eighth of them. A smaller tile moves
-    more operand per FLOP and runs slower by the ratio of the tiles' intensities rows·columns/(rows+columns).
+    more operand per FLOP and runs slower by the ratio of the tiles' intensities rows·columns/(rows+columns). Products
+    with few rows swap their operands: the weights fill the 128 rows of one processor's instruction, the rows come in
+    steps of 8.
     """
     rows, columns = float(core.tile_m.value), float(core.tile_n.value)
+    side = min(rows, columns, ONE_PROCESSOR)
     options = [_tiled(core, m, k, n, count, r, columns) * _intensity(rows, columns) / _intensity(r, columns)
                for r in (rows, rows / 2, rows / 8)]  # fmt: skip
+    options += [_tiled(core, m, k, n, count, r, side) * _intensity(side, side) / _intensity(r, side) for r in FEW_ROWS]
     return _plain(np.minimum.reduce(options))
 
 

@@ -35,7 +35,7 @@ def _case(row: Row, setup: Any) -> Case:
     mode = row.text("mode") or ""
     if mode == "offline" and row.metric == "batch_latency_s":
         mode = "static"
-    numbers, dtypes = _numbers(row, mode), rows_.dtypes_of(row, model, engine)
+    numbers, dtypes = _numbers(row, mode), rows_.dtypes_of(row, model, engine, system.chip)
     plans = rows_.plans_of(row, model)
     if not plans:
         found = choose(

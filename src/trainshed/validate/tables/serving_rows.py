@@ -12,7 +12,7 @@ import numpy as np
 
 from trainshed import serving
 from trainshed.core import BYTES, Dtypes, Number, Plan, UserError
-from trainshed.hardware.schema import System
+from trainshed.hardware.schema import Chip, System
 from trainshed.models import Model
 from trainshed.serving import Deployment, Outcome, Workload
 from trainshed.software.schema import Engine
@@ -67,10 +67,12 @@ def engine_of(row: Row, system: System, software: Any, *, date: str = "") -> Eng
     return engine
 
 
-def dtypes_of(row: Row, model: Model, engine: Engine) -> Dtypes:
+def dtypes_of(row: Row, model: Model, engine: Engine, chip: Chip) -> Dtypes:
     """The types of a row. A four-bit type of an MoE model is that of its experts; the rest stays at 8 or 16 bit."""
     weights = row.text("dtype_weights") or "bf16"
     product = row.text("dtype_activations") or ""
+    if weights == "mxfp4" and not product and "mxfp8" in chip.flops:
+        product = "mxfp8"  # block-scaled weights meet block-scaled activations where the chip multiplies them
     wide = "fp16" if weights == "fp16" else "bf16"
     narrow = BYTES[weights] < BYTES["bf16"]
     kv = row.text("dtype_kv") or ("fp8" if narrow and engine.narrows_cache else wide)
