@@ -37,6 +37,8 @@ class Evidence:
     carried_from: str | None
     """The chip whose measurements stand in where this one has too few."""
     why: str
+    metric: str = ""
+    """The figure that the flat fields speak of."""
     by_metric: Mapping[str, Any] = field(default_factory=dict)
 
 

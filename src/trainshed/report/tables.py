@@ -208,7 +208,9 @@ def evidence_line(evidence: Evidence) -> str:
         return f"Evidence: none published to compare with ({evidence.why})."
     span = ""
     if evidence.range:
-        span = f"; 80 % interval {plainly(evidence.range[0])} to {plainly(evidence.range[1])}"
+        low, high = (cell(evidence.metric, bound) for bound in evidence.range)
+        name = _heading(evidence.metric)
+        span = f"; 80 % interval of the {name.upper() if len(name) == 4 else name} {low} to {high}"
     carried = f" carried over from {evidence.carried_from}" if evidence.carried_from else ""
     return (
         f"Evidence: {evidence.comparable_points} comparable measurements{carried}, median error "

@@ -93,7 +93,13 @@ def evidence_for(
             passed.append((len(lines), f"{name}, {label}"))
     why = f"no chip of the line of {chip} has {LEAST} measurements of {job} {what}"
     return Evidence(
-        comparable_points=0, median_abs_error=None, p90_abs_error=None, range=None, carried_from=None, why=why
+        comparable_points=0,
+        median_abs_error=None,
+        p90_abs_error=None,
+        range=None,
+        carried_from=None,
+        why=why,
+        metric=metric,
     )
 
 
@@ -131,6 +137,7 @@ def _evidence(lines: Sequence[Line], metric: str, value: float | None, *, carrie
     return Evidence(
         comparable_points=len(lines), median_abs_error=float(np.median(size)),
         p90_abs_error=float(np.quantile(size, 0.9)), range=bounds, carried_from=carried, why=why,
+        metric=metric,
     )  # fmt: skip
 
 
