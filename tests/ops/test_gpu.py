@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from trainshed.core import Constant, UserError
 from trainshed.hardware.schema import Chip, GpuCore
 from trainshed.ops.base import Rank, device
-from trainshed.ops.gpu import GpuOps
+from trainshed.ops.gpu import GpuOps, grid_flops
 
 PEAK, BANDWIDTH, GEMM, HBM, ATTENTION, GAP = 1e15, 3e12, 0.8, 0.9, 0.6, 2e-6
 
@@ -231,3 +232,16 @@ def test_what_the_chip_cannot_do_is_one_sentence() -> None:
         matmul(1, 1, 1, dtype="fp64")
     with pytest.raises(UserError, match="tile data"):
         GpuOps(Rank(chip=chip(gpu=None))).matmul(what="x", m=1, k=1, n=1, dtype="bf16", weights="bf16")
+
+
+def test_few_rows_cost_what_one_processors_tile_costs_whatever_the_large_tile() -> None:
+    # 8 rows of 128 columns move (8 + 128) / (8 · 128) operands per product: 8.5 times those of a 128 x 128 tile
+    def rows(side: float) -> float:
+        core = OPS.rank.chip.gpu
+        assert core is not None
+        large = replace(core, tile_m=number("gpu.tile_m", side, "row"), tile_n=number("gpu.tile_n", side, "column"))
+        padded = grid_flops(large, m=1.0, k=8192.0, n=128.0 * 100, count=1.0)
+        return float(np.asarray(padded)) / (2 * 8192 * 12800)
+
+    assert rows(256) == pytest.approx(rows(128))
+    assert rows(256) == pytest.approx(8 * 8.5, rel=0.02)
