@@ -30,14 +30,11 @@ FEW_ROWS, ONE_PROCESSOR = (8.0, 32.0), 128.0
 
 
 @implements("gpu", "tpu")
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class GpuOps:
     """Operators of one GPU or TPU chip."""
 
     rank: Rank
-
-    def __init__(self, rank: Rank) -> None:
-        object.__setattr__(self, "rank", rank)
 
     @property
     def _core(self) -> GpuCore:
