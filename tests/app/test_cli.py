@@ -231,3 +231,20 @@ def test_require_turns_a_plan_that_does_not_fit_into_exit_code_1(trainshed: Runn
 def test_help_has_examples(trainshed: Runner) -> None:
     for command in ("train", "serve", "plan train", "collective", "compare", "validate", "hardware show"):
         assert "trainshed" in trainshed(f"{command} --help").out
+
+
+def test_a_failed_requirement_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "llama-3.1-405b", "--on", "trn2", "--chips", "1", "--json", "--require"])
+    assert stop.value.code == 1
+    assert "Does not fit" in json.loads(capsys.readouterr().out)["error"]["what"]
+
+
+def test_a_file_that_cannot_be_written_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as stop:
+        main(
+            ["collective", "all_reduce", "--bytes", "1MiB", "--on", "trn2", "--plot", str(tmp_path / "file" / "x.svg")]
+        )
+    assert stop.value.code == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

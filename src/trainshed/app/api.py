@@ -38,16 +38,16 @@ def _take(options: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: options.pop(name) for name in names if name in options}
 
 
-def _spent(options: dict[str, Any], where: str) -> None:
+def _spent(options: dict[str, Any], where: str, known: Sequence[str]) -> None:
     if options:
-        known = ", ".join((*_MACHINE, *_TRAIN, *_LOAD, *_MEDIA, *_SERVE))
-        raise UserError("unknown option", where=where, value=sorted(options)[0], expected=f"one of {known}")
+        names = ", ".join(known)
+        raise UserError("no option of this job", where=where, value=sorted(options)[0], expected=f"one of {names}")
 
 
 def _task(model: str, on: str | Machine, options: dict[str, Any]) -> training.Task:
     where = on if isinstance(on, Machine) else machine(on, **_take(options, _MACHINE))
     task = training.task(model, where, **_take(options, _TRAIN))
-    _spent(options, "train")
+    _spent(options, "train", ("plan", *_MACHINE, *_TRAIN))
     return task
 
 
@@ -58,7 +58,7 @@ def _service(model: str, on: str | Machine, options: dict[str, Any]) -> serving.
     text = load_options.pop("rate", None)
     work = serving.workload(**load_options, rate_per_s=None if text is None else rate(str(text)))
     asked = serving.service(model, where, work, said=said, **_take(options, _SERVE))
-    _spent(options, "serve")
+    _spent(options, "serving of text", (*_MACHINE, *_LOAD, *_SERVE))
     return asked
 
 
@@ -66,7 +66,7 @@ def _generation(model: str, on: str | Machine, options: dict[str, Any]) -> gener
     where = on if isinstance(on, Machine) else machine(on, **_take(options, _MACHINE))
     work = MediaWork(**_take(options, _MEDIA), tokens=options.pop("isl", None), batch=options.pop("batch", None) or 1)
     asked = generation.Generation(model=load(model), machine=where, work=work, **_take(options, _GENERATE))
-    _spent(options, "serve")
+    _spent(options, "generation of media", (*_MACHINE, "batch", *_MEDIA, *_GENERATE))
     return asked
 
 

@@ -70,17 +70,24 @@ def main(argv: list[str] | None = None) -> None:
     except UserError as error:
         _fail(str(error), error.to_json(), arguments, 2)
     except ResultError as error:
-        _fail(str(error), {"what": str(error), "where": "result", "value": None, "expected": "--require"}, arguments, 1)
+        _fail(str(error), _failed(error), arguments, 1)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "trainshed"
         sentence = f"{command}: {error.format_message()} Try '{command} --help'."
         _fail(sentence, {"what": error.format_message(), "where": command, "value": None, "expected": "--help"},
               arguments, 2)  # fmt: skip
+    except OSError as error:
+        wrong = {"what": str(error.strerror), "where": str(error.filename), "value": None, "expected": "another path"}
+        _fail(f"{error.filename}: {error.strerror}; expected another path.", wrong, arguments, 2)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.Abort:
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failed(error: ResultError) -> dict[str, Any]:
+    return {"what": str(error), "where": "result", "value": None, "expected": "--require"}
 
 
 def _fail(sentence: str, error: dict[str, Any], arguments: list[str], code: int) -> None:
@@ -96,9 +103,11 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=WIDTH)
 
 
-def _emit(result: Result, as_json: bool) -> None:
+def _emit(result: Result, as_json: bool, failure: ResultError | None = None) -> None:
+    """One JSON object, of a failed result with its error in it; or tables."""
     if as_json:
-        print(json.dumps(result.to_json(__version__), indent=1))
+        error = {} if failure is None else {"error": plain(_failed(failure))}
+        print(json.dumps(result.to_json(__version__) | error, indent=1))
     else:
         show(result, _console())
 
@@ -182,9 +191,12 @@ def _finish(result: Result, *, as_json: bool, trace: Path | None, plot: Path | N
         views.trace(result, trace)
     if plot is not None:
         views.plot(result, plot)
-    _emit(result, as_json)
-    if require and (reasons := views.failures(result)):
-        raise ResultError("; ".join(reasons))
+    reasons = views.failures(result) if require else []
+    failure = ResultError("; ".join(reasons)) if reasons else None
+    _emit(result, as_json, failure)
+    if failure is not None:
+        print(failure, file=sys.stderr)
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -39,7 +39,7 @@ class ResultError(TrainshedError):
 
 def unknown_name(kind: str, name: str, known: Iterable[str], *, where: str) -> UserError:
     """The error for a name that does not exist, with the nearest one that does."""
-    names = sorted(known)
+    names = sorted(set(known))
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     hint = f"one of {', '.join(near)}" if near else f"one of {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
     return UserError(f"unknown {kind}", where=where, value=name, expected=hint)

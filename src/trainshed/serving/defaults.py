@@ -55,7 +55,11 @@ def deploy(
 
     if "" in plans:
         return Deployment.of(make("", system.pools[0]))
-    return Deployment(prefill=make("prefill", first), decode=make("decode", second))
+    both = Deployment(prefill=make("prefill", first), decode=make("decode", second))
+    if float(np.max(both.chips)) > there:
+        raise PlanError("a plan of more chips than there are", where="--plan", value=plan,
+                        expected=f"at most {there} chips")  # fmt: skip
+    return both
 
 
 def engine_for(pool: Pool, engines: Sequence[Engine]) -> Engine:

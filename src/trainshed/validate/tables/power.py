@@ -102,6 +102,8 @@ def _rating(row: Row, system: System) -> Prediction:
 def _training(row: Row, setup: Any, system: System) -> Prediction:
     """Power of the row's node, or energy of all nodes over the run, from one predicted step."""
     run, model = row.json("run"), configs.load(row)
+    if "seq" not in run or "global_batch" not in run:
+        return skip("length or batch of the training run not stated")
     framework = setup.software.default_framework(system.chip.vendor)
     degrees = {name: int(run[name]) for name in _PLAN if name in run}
     plan = Plan(**degrees, sp=int(degrees.get("tp", 1) > 1), mb=int(run.get("micro_batch", 1)), zero=framework.zero)
