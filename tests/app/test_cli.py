@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from trainshed.app.cli import main
+
 Runner = Callable[[str], Any]
 
 TRAIN = "train llama-3.1-8b --on trn2-ultra --chips 16 --plan 'tp4 sp1 zero1' --seq 4096 --global-batch 64"
@@ -242,9 +244,8 @@ def test_a_failed_requirement_is_one_json_object(capsys: pytest.CaptureFixture[s
 
 def test_a_file_that_cannot_be_written_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    plot = str(tmp_path / "file" / "x.svg")
     with pytest.raises(SystemExit) as stop:
-        main(
-            ["collective", "all_reduce", "--bytes", "1MiB", "--on", "trn2", "--plot", str(tmp_path / "file" / "x.svg")]
-        )
+        main(["collective", "all_reduce", "--bytes", "1MiB", "--on", "trn2", "--plot", plot])
     assert stop.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
