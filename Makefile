@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint validate evidence fit bench conformance docs clean
+.PHONY: demo test lint validate evidence fit bench clean
 
 demo: $(VENV)/.demo ## Llama-3.1-405B training and GPT-OSS-120B serving on Trainium3, against Trainium2 and Nvidia
 	$(BIN)/trainshed demo --out build/demo
@@ -13,7 +13,7 @@ test: $(VENV)/.dev lint ## everything but the validation tables and the benchmar
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check src tests bench examples
+	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -36,12 +36,6 @@ def commands() -> list[tuple[str, str]]:
 def test_a_printed_command_runs(page: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program, *arguments = shlex.split(command)
     assert program == "trainshed", f"{page}: {command}"
-    for wanted in ("my-chip.toml", "my-model/config.json"):
-        sample = ROOT / "examples" / wanted
-        if sample.is_file():
-            target = tmp_path / wanted
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(sample.read_bytes())
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         main(arguments)

@@ -11,7 +11,6 @@ column of the very same tree. Costs of time are seconds; the same tree serves jo
 from __future__ import annotations
 
 import ast
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
@@ -175,8 +174,3 @@ def cheapest(what: str, children: Sequence[Cost], unit: str | None = None) -> Co
 def scaled(what: str, cost: Cost, factor: Number | Constant) -> Cost:
     """``factor`` times a cost (so many layers, micro-batches, …)."""
     return formula(what, cost.unit, "times * each", times=factor, each=cost)
-
-
-def finite(value: float) -> float | None:
-    """A number for JSON: NaN and infinity become None."""
-    return value if math.isfinite(value) else None

@@ -18,6 +18,7 @@ from trainshed import serving
 from trainshed.core import Array, Constant, Dtypes, Experts, Plan, ResultError, UserError
 from trainshed.hardware.schema import System
 from trainshed.models import Model
+from trainshed.planner.axes import powers_of_two
 from trainshed.serving import Deployment, Outcome, Workload
 from trainshed.software.schema import Engine
 
@@ -98,18 +99,14 @@ def candidates(model: Model, system: System, chips: int, *, fewer: bool = False)
     ranks, domain = chips * per_chip, min(system.ultraserver_chips, chips) * per_chip
     heads = max((getattr(op, "heads", 1) for b in model.graph.blocks for op in b.ops), default=1)
     sparse = any(isinstance(op, Experts) for b in model.graph.blocks for op in b.ops)
-    for tp in _powers(domain):
-        for pp in _powers(min(ranks // tp, 8, model.layers)):
+    for tp in powers_of_two(domain):
+        for pp in powers_of_two(min(ranks // tp, 8, model.layers)):
             copies = ranks // (tp * pp)
-            for dpa in (d for d in _powers(tp) if tp // d <= heads):
-                for ep in _powers(tp) if sparse else (1,):
+            for dpa in (d for d in powers_of_two(tp) if tp // d <= heads):
+                for ep in powers_of_two(tp) if sparse else (1,):
                     plan = serving.experts_split(Plan(tp=tp, pp=pp, ep=ep, dpa=dpa, lnc=lnc), model)
-                    for replicas in _powers(copies) if fewer else (copies,):
+                    for replicas in powers_of_two(copies) if fewer else (copies,):
                         yield plan.replace(replicas=replicas)
-
-
-def _powers(most: int) -> list[int]:
-    return [2**i for i in range(max(most, 1).bit_length())]
 
 
 def _users(work: Workload) -> list[float]:
@@ -117,7 +114,7 @@ def _users(work: Workload) -> list[float]:
     if work.mode != "closed" or work.concurrency is None:
         return [0.0]
     own = float(np.max(work.concurrency))
-    return [own, *(float(n) for n in _powers(2**_MOST_USERS) if n != own)]
+    return [own, *(float(n) for n in powers_of_two(2**_MOST_USERS) if n != own)]
 
 
 def _workload(work: Workload, users: Array) -> Workload:

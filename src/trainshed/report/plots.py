@@ -92,20 +92,6 @@ def bars(title: str, values: Mapping[str, float | None], unit: str) -> str:
     return drawing.svg
 
 
-def predicted_against_measured(title: str, series: Mapping[str, Points]) -> str:
-    """One dot per published figure, measured across, predicted up, on log axes with the line of equality."""
-    with canvas(title, width=7.2, height=7.2) as drawing:
-        for colour, (name, points) in zip(_cycle(), series.items(), strict=False):
-            if points:
-                xs, ys = zip(*points, strict=True)
-                drawing.axes.plot(xs, ys, ".", color=colour, markersize=3, alpha=0.6, label=name)
-        low, high = drawing.axes.get_xlim()
-        drawing.axes.plot([low, high], [low, high], color="#888888", linewidth=0.8)
-        drawing.axes.set(xlabel="measured", ylabel="predicted", xscale="log", yscale="log")
-        drawing.axes.legend(frameon=False, fontsize=7, ncols=2)
-    return drawing.svg
-
-
 def _cycle() -> Iterator[Any]:
     while True:
         yield from COLOURS

@@ -39,11 +39,6 @@ class Row:
         return str(self.cells["id"])
 
     @property
-    def point(self) -> str:
-        """Name of the measured run that the row's figure belongs to."""
-        return str(self.cells.get("point", self.id))
-
-    @property
     def group(self) -> str:
         """The source family."""
         return str(self.cells["group"])
