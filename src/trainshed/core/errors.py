@@ -43,3 +43,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, where: str) -> U
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
     hint = f"one of {', '.join(near)}" if near else f"one of {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
     return UserError(f"unknown {kind}", where=where, value=name, expected=hint)
+
+
+def not_installed(library: str, *, extra: str, where: str) -> UserError:
+    """The error for an optional library that is asked for but absent."""
+    return UserError("not installed", where=where, value=library, expected=f"pip install 'trainshed[{extra}]'")

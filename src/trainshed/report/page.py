@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainshed.core import UserError
+from trainshed.core.errors import not_installed
 
 _TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -57,9 +57,7 @@ def write(path: Path, title: str, lead: str, sections: Sequence[Section], footer
     try:
         import jinja2
     except ImportError as error:
-        raise UserError(
-            "jinja2 is not installed", where="report", value=None, expected="pip install 'trainshed[plots]'"
-        ) from error
+        raise not_installed("jinja2", extra="plots", where="report") from error
     template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE)
     text = template.render(title=title, lead=lead, sections=sections, footer=footer)
     path.parent.mkdir(parents=True, exist_ok=True)

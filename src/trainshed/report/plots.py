@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from trainshed.core import UserError
+from trainshed.core.errors import not_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,9 +35,7 @@ def canvas(title: str, width: float = 7.2, height: float = 4.2) -> Iterator[Canv
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UserError(
-            "matplotlib is not installed", where="plots", value=None, expected="pip install 'trainshed[plots]'"
-        ) from error
+        raise not_installed("matplotlib", extra="plots", where="plots") from error
     with mpl.rc_context({"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "trainshed"}):
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.add_subplot()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainshed.core import UserError
+from trainshed.core.errors import not_installed
 from trainshed.report.plots import COLOURS
 from trainshed.validate.scores import Scored, ValidateReport
 
@@ -25,9 +26,7 @@ def plot(report: ValidateReport, path: Path) -> None:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UserError(
-            "matplotlib is not installed", where="--plot", value=None, expected="pip install 'trainshed[plots]'"
-        ) from error
+        raise not_installed("matplotlib", extra="plots", where="--plot") from error
     panels = _panels(report)
     if not panels:
         raise UserError("nothing was predicted", where="--plot", value=str(path), expected="a table with predictions")
