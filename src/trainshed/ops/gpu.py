@@ -233,8 +233,10 @@ class GpuOps:
         """Chunked recurrence (arXiv:2405.21060): products inside chunks and with the states."""
         factor = BACKWARD_SCAN if direction == "backward" else 1.0
         length = np.minimum(chunk, np.maximum(tokens / np.maximum(sequences, 1e-9), 1.0))
-        macs = factor * tokens * (
-            groups * length * key_dim / 2 + heads * length * value_dim / 2 + 2 * heads * key_dim * value_dim
+        macs = (
+            factor
+            * tokens
+            * (groups * length * key_dim / 2 + heads * length * value_dim / 2 + 2 * heads * key_dim * value_dim)
         )
         width = heads * value_dim * 2 + groups * key_dim * 2 + 2 * conv_channels
         # each chunk's state is written, carried on (read, written) and read; one token's is read and written
@@ -301,4 +303,3 @@ def _idle(core: GpuCore, blocks: Number, slices: Number) -> Array:
 def _plain(value: Number | Array) -> Number:
     """A NumPy scalar as a float, an array as it is."""
     return float(value) if np.ndim(value) == 0 else np.asarray(value, dtype=np.float64)
-

@@ -134,9 +134,7 @@ def loop(deployment: Deployment, work: Workload, users: Number) -> Outcome:
                 kept=kept, steps=osl, step=tpot)
     )  # fmt: skip
     ttft = total("time to first token", parts)
-    e2e = total(
-        "request", [ttft, formula("tokens after the first", "s", "steps * step", steps=osl - 1.0, step=tpot)]
-    )
+    e2e = total("request", [ttft, formula("tokens after the first", "s", "steps * step", steps=osl - 1.0, step=tpot)])
     rate = users / e2e.value
     return Outcome(
         ttft=ttft, tpot=tpot, e2e=e2e, tokens_per_s=rate * osl, requests_per_s=rate,

@@ -29,9 +29,7 @@ def offline(deployment: Deployment, work: Workload) -> Outcome:
     first = prefill(deployment.prefill, work, one, waiting=kept, beside=deployment.shared)
     decode = steps.decode(decoder, sequences=kept, context=context)
     tpot = _loaded_step(deployment, first, decode, kept / np.maximum(osl - 1.0, 1.0))
-    turn = formula(
-        "turn of one slot", "s", "prompt + steps * step", prompt=first.each, steps=osl - 1.0, step=tpot
-    )
+    turn = formula("turn of one slot", "s", "prompt + steps * step", prompt=first.each, steps=osl - 1.0, step=tpot)
     rate = kept / turn.value * decoder.replicas
     if not deployment.shared:
         rate = np.minimum(rate, deployment.prefill.replicas / first.each.value)

@@ -112,8 +112,12 @@ def _case(row: Row, chip: Chip) -> _Case:
     product = "bf16" if dtype == "fp8" and (row.text("kernel") or "").startswith("moe") else dtype
     rank = Rank(chip=chip, cores=row.integer("cores") or 1)
     return _Case(
-        row=row, ops=NeuronOps(rank, alone=True), shape=row.json("shape"), options=row.json("options"),
-        dtype=product, weights=dtype,
+        row=row,
+        ops=NeuronOps(rank, alone=True),
+        shape=row.json("shape"),
+        options=row.json("options"),
+        dtype=product,
+        weights=dtype,
     )
 
 
