@@ -135,9 +135,9 @@ def plan_train(work: Task, minimise: str = "time") -> Result:
         work.model, machine.system, machine.chips, work.job, work.framework, minimise=cast(Minimise, minimise),
         price=machine.price,
     )  # fmt: skip
-    best = _lines(ranked, ranked.best(10), work)
+    best = _lines(ranked, ranked.best(10))
     result = {
-        "best": best, "pareto": _lines(ranked, ranked.front(), work), "plans_priced": ranked.priced,
+        "best": best, "pareto": _lines(ranked, ranked.front()), "plans_priced": ranked.priced,
         "plans_that_fit": int(np.sum(ranked.fits)), "combinations": ranked.considered, "minimise": minimise,
     }  # fmt: skip
     reasons = () if ranked.fits.any() else ("No plan fits; the nearest ones are shown.",)
@@ -149,7 +149,7 @@ def plan_train(work: Task, minimise: str = "time") -> Result:
     )  # fmt: skip
 
 
-def _lines(ranked: Ranked, indices: Sequence[int], work: Task) -> list[dict[str, Any]]:
+def _lines(ranked: Ranked, indices: Sequence[int]) -> list[dict[str, Any]]:
     lines = []
     for i in indices:
         plan, seconds, chips = ranked.plan(i), float(ranked.step_time_s[i]), float(ranked.chips[i])

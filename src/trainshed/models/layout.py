@@ -57,9 +57,7 @@ def layout(fields: Fields, family: Family) -> list[Layer]:
     if (pattern := fields.get("hybrid_override_pattern") or fields.get("layers_block_type")) is not None:
         return _single(fields, pattern)
     n = fields.count("layers")
-    layers = [
-        Layer(mixer, mlp) for mixer, mlp in zip(_mixers(fields, family, n), _mlps(fields, family, n), strict=True)
-    ]
+    layers = [Layer(mixer, mlp) for mixer, mlp in zip(_mixers(fields, family, n), _mlps(fields, n), strict=True)]
     return _shared(fields, _compressed(fields, _sparse(fields, layers)))
 
 
@@ -103,7 +101,7 @@ def _mixer(fields: Fields, name: str, word: object) -> str:
     return "mamba" if mixer == "linear" and fields.has("state_heads") else mixer
 
 
-def _mlps(fields: Fields, family: Family, n: int) -> list[str]:
+def _mlps(fields: Fields, n: int) -> list[str]:
     if not fields.count("experts", 0, least=0) or fields.get("enable_moe_block") is False:
         return ["dense"] * n
     routed = "dense_moe" if fields.get("enable_moe_block") else "moe"

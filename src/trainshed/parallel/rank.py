@@ -264,7 +264,7 @@ class _Coster:
 
     @_cost.register
     def _elementwise(self, op: Elementwise, block: Block) -> _Costs:
-        elements = self.layout.local_tokens(op, block) * self.width(op, block)
+        elements = self.layout.local_tokens(op, block) * self.width(op)
         fused = op.role in self.fused
         forward = self.ops.elementwise(
             what=op.name, elements=elements, reads=op.reads, writes=op.writes, vector=op.vector,
@@ -351,7 +351,7 @@ class _Coster:
         step = self.vocabulary_multiple * tp
         return np.ceil(rows / step) * step / tp
 
-    def width(self, op: Elementwise, block: Block) -> Number:
+    def width(self, op: Elementwise) -> Number:
         """Elements per token on this rank."""
         if op.shard in (Shard.COLUMN, Shard.ROW, Shard.HEADS):
             return op.width / self.layout.tp_of(op)

@@ -47,7 +47,7 @@ class Kernels:
         older = self.framework.attention_made_for
         return self.chip.fitted.get("legacy_share") if older and older == self.chip.previous else None
 
-    def quantise(self, work: OpWork, cost: OpCost | None) -> list[Cost]:
+    def quantise(self, cost: OpCost | None) -> list[Cost]:
         """The passes that make low-precision copies of a product's operands."""
         if cost is None:
             return []
@@ -65,7 +65,7 @@ class Kernels:
         """The forward pass of a block."""
         kernels = [self.of(w.op, w.forward) for w in works]
         for w in works:
-            kernels += self.quantise(w, w.quantise_forward)
+            kernels += self.quantise(w.quantise_forward)
         return self.run(what, kernels, add_up(w.forward.launches for w in works))
 
     def backward(self, what: str, works: Sequence[OpWork], again: Sequence[tuple[OpWork, Number]]) -> Cost:
@@ -73,7 +73,7 @@ class Kernels:
         kernels = [self.of(w.op, c) for w in works for c in w.backward]
         launches = add_up(c.launches for w in works for c in w.backward)
         for w in works:
-            kernels += self.quantise(w, w.quantise_backward)
+            kernels += self.quantise(w.quantise_backward)
         for w, times in again:
             kernels.append(scaled(f"{w.op.name} again", self.of(w.op, w.forward), times))
             launches = launches + w.forward.launches * times
