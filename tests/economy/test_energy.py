@@ -131,3 +131,14 @@ def test_energy_is_additive_in_time_and_work(a: float, b: float) -> None:
     whole = economy.energy(chip, WORK.scaled(a) + WORK.scaled(b), 100 * (a + b), ranks=4)
     assert whole is not None
     assert whole.value == pytest.approx(sum(float(p.value) for p in parts if p is not None))
+
+
+def test_what_power_rests_on_is_said_with_its_status() -> None:
+    system = CATALOGUE.system("trn3-gen2")
+    said = {a.what: a for a in economy.basis(system.chip, system)}
+    assert said["idle power of trn3"].status == "estimated"
+    assert said["energy scale of trn3"].value == 1.0
+    assert said["TDP of trn3"].value == 1000.0
+    assert said["hosts of trn3-gen2, per chip"].source
+    announced = CATALOGUE.system("trn4")
+    assert economy.basis(announced.chip, announced) == ()

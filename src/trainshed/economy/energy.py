@@ -9,7 +9,9 @@ the rule ``min``). Everything is None where the chip's idle power is unknown.
 
 from __future__ import annotations
 
-from trainshed.core import Activity, Constant, Cost, Number, cheapest, formula, total
+import numpy as np
+
+from trainshed.core import Activity, Assumption, Constant, Cost, Number, cheapest, formula, total
 from trainshed.hardware.schema import Chip, System
 
 #: Bytes that move between the cores of one chip cross its memory, not a SerDes.
@@ -119,3 +121,22 @@ def facility(system: System, joules: Cost | None, chips: Number, seconds: Number
         return None
     pue = system.overhead.pue
     return formula("facility", "J", "(chips + beside) * pue", chips=joules, beside=beside, pue=pue)
+
+
+def basis(chip: Chip, system: System) -> tuple[Assumption, ...]:
+    """What every figure of power and energy rests on, with status and source; nothing where no power is known."""
+    idle = idle_power(chip)
+    if idle is None:
+        return ()
+    product = "bf16" if "mac.bf16" in chip.energy else "fp16"
+    constants = {
+        f"idle power of {chip.name}": idle, f"energy scale of {chip.name}": _scale(chip),
+        f"energy of a {product} product of {chip.name}": _mac_energy(chip, product), f"TDP of {chip.name}": chip.tdp,
+        f"hosts of {system.name}, per chip": system.overhead.host,
+        f"switches of {system.name}, per chip": system.overhead.switch,
+    }  # fmt: skip
+    return tuple(
+        Assumption(what=what, value=float(np.max(c.value)), unit=c.unit, status=c.status, source=c.source)
+        for what, c in constants.items()
+        if c is not None
+    )

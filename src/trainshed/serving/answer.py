@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from trainshed import economy
 from trainshed.core import Assumption, Constant, Cost, Dtypes, Number, Result, UserError, total
 from trainshed.hardware.schema import System
 from trainshed.models import Model
@@ -171,8 +172,8 @@ def assumptions(
         limit = work.max_batch if work.max_batch is not None else decoder.engine.fit("max_batch").value
         said.append(Assumption(what="sequences per replica at most", value=scalar(limit), unit="count",
                                source=decoder.engine.fit("max_batch").source))  # fmt: skip
-    for worker in deployment.workers:
-        if worker.chip.inherited:
-            said.append(Assumption(what=f"{worker.chip.name}: undisclosed figures", value=dict(worker.chip.inherited),
-                                   source="taken from its predecessor"))  # fmt: skip
+    for chip in {w.chip.name: w.chip for w in deployment.workers}.values():
+        said += [Assumption(what=f"{key} of {chip.name}: undisclosed", value=f"inherited from {origin}",
+                            source="announced chip") for key, origin in chip.inherited.items()]  # fmt: skip
+        said += economy.basis(chip, deployment.system)
     return (*said, *decoder.model.assumptions)

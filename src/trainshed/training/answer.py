@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from trainshed import economy
 from trainshed.core import Assumption, Constant, Experts, Number, Plan, PlanError, Result
 from trainshed.hardware.schema import System
 from trainshed.models import Model
@@ -139,7 +140,7 @@ def assumptions(
         Assumption(what=f"{field} of {system.chip.name}", value=f"inherited from {origin}", source="announced chip")
         for field, origin in system.chip.inherited.items()
     ]
-    said += list(model.assumptions)
+    said += [*economy.basis(system.chip, system), *model.assumptions]
     return tuple(said)
 
 
