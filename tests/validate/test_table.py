@@ -97,8 +97,10 @@ def test_find(tmp_path: Path) -> None:
         find("trainning")
     with pytest.raises(UserError, match="no such table"):
         find(str(tmp_path / "training.csv"))
+    table, _ = find(str(write(tmp_path, "id,group,tier,metric,value,micro_batch,zero", name="other.csv")))
+    assert table == "training"
     with pytest.raises(UserError, match="unknown table"):
-        find(str(write(tmp_path, HEADER, name="other.csv")))
+        find(str(write(tmp_path, "id,group,tier,metric,value,colour", name="other.csv")))
 
 
 def test_a_users_error_skips_its_row_alone(tmp_path: Path) -> None:

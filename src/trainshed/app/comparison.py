@@ -75,6 +75,13 @@ def _line(machine: Machine, result: Result, per: str) -> dict[str, Any]:
         **{k: figures[k]["mean"] for k in ("ttft_s", "tpot_s") if k in figures},
         energy: joules, "power_w": figures["power_w"], money: usd,
         "usd_per_chip_hour": None if machine.price is None else float(machine.price.value),
+        "estimated_usd_per_chip_hour": _estimate(machine),
         "evidence_points": evidence.comparable_points if evidence else 0,
         "evidence_median_abs_error": evidence.median_abs_error if evidence else None,
     }  # fmt: skip
+
+
+def _estimate(machine: Machine) -> float | None:
+    """The one guess at a price that nobody prints (status estimated); no dollar figure rests on it."""
+    guess = machine.catalogue.price_estimate(machine.system.name) if machine.price is None else None
+    return None if guess is None else float(guess.value)

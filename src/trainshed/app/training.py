@@ -19,7 +19,11 @@ from trainshed.training.answer import answer, chips_of, filled_in
 from trainshed.validate.evidence import evidence_for
 from trainshed.validate.labels import DTYPE_CLASS
 
-OBJECTIVES = ("time", "usd", "joules", "chips")
+#: What is minimised, and the unit it is printed in.
+OBJECTIVES = {
+    "time": "seconds per token", "usd": "USD per token", "joules": "joules per token",
+    "chips": "chip-seconds per token",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +143,7 @@ def plan_train(work: Task, minimise: str = "time") -> Result:
     result = {
         "best": best, "pareto": _lines(ranked, ranked.front()), "plans_priced": ranked.priced,
         "plans_that_fit": int(np.sum(ranked.fits)), "combinations": ranked.considered, "minimise": minimise,
+        "objective_unit": OBJECTIVES[minimise],
     }  # fmt: skip
     reasons = () if ranked.fits.any() else ("No plan fits; the nearest ones are shown.",)
     assumed = Assumption(what="framework", value=work.framework.name, status="given", source=work.framework.source)

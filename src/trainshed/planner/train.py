@@ -230,6 +230,8 @@ def _price(
         objective = np.broadcast_to(joules.value, shape)
     elif minimise in ("usd", "chips"):
         objective = objective * result.chips
+        if minimise == "usd" and price is not None:
+            objective = objective * float(np.max(price.value)) / 3600.0
     return {
         "chips": np.broadcast_to(result.chips, shape), "time": seconds, "tokens": tokens,
         "memory": np.broadcast_to(result.memory.total, shape), "fits": np.broadcast_to(result.fits, shape) * 1.0,

@@ -23,8 +23,13 @@ def config_path(row: Row) -> Path:
 
 
 def load(row: Row) -> models.Model:
-    """The row's model; each config is read once."""
-    return _load(config_path(row))
+    """The row's model, else the built-in one of that name; each config is read once."""
+    try:
+        return _load(config_path(row))
+    except UserError:
+        if row.text("model") in models.builtin():
+            return models.load(row.text("model") or "")
+        raise
 
 
 @lru_cache(maxsize=512)

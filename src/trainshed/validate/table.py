@@ -215,11 +215,17 @@ def find(name_or_path: str) -> tuple[str, Path]:
 
 
 def _table_of(path: Path) -> str:
-    """The table by the file's name, the longest one that it contains: ``serving_neuron`` before ``serving``."""
+    """The table by the file's name, the longest one that it contains (``serving_neuron`` before ``serving``); of a
+    file of another name by its header: the smallest table that has all its columns."""
     found = [name for name in names() if name in path.stem]
-    if not found:
+    if found:
+        return max(found, key=len)
+    with path.open(encoding="utf-8-sig", newline="") as handle:
+        header = set(next(csv.reader(handle), []))
+    fitting = [name for name in names() if header and header <= columns(name).keys()]
+    if not fitting:
         raise unknown_name("table", path.stem, names(), where=str(path))
-    return max(found, key=len)
+    return min(fitting, key=lambda name: len(columns(name)))
 
 
 def read(path: Path, table: str = "") -> list[Row]:
