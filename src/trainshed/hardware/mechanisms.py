@@ -3,6 +3,7 @@
 ``fitted.toml`` holds what the fitting program found, ``estimates.toml`` what is assumed where nothing was measured,
 ``interconnects.toml`` what the interconnects' collective libraries document. A chip's value is its own fitted one, else
 that of its predecessor (and so on back), else the estimate for its kind; an interconnect likewise, along ``[carry]``.
+Mechanisms in ``not_carried`` speak of one chip's libraries and are not handed on.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Mechanisms:
 
     def __init__(self, values: Values, fitted: Path = HERE / "fitted.toml", estimates: Path = HERE / "estimates.toml"):
         self.values = values
-        self._fitted, self._carry, self._estimates = _read_all(fitted, estimates)
+        self._fitted, self._carry, self._estimates, self._alone = _read_all(fitted, estimates)
         self._algorithms, libraries = _read_libraries(HERE / "interconnects.toml")
         self._estimates = {
             owner: {**libraries.get(owner, {}), **self._estimates.get(owner, {})}
@@ -62,7 +63,7 @@ class Mechanisms:
 
     def _find(self, chain: list[str], key: str, estimates: Mapping[str, Constant], infix: str) -> Constant | None:
         name = f"{chain[0]}.{infix}{key}"
-        for owner in chain:
+        for owner in chain[:1] if key in self._alone else chain:
             found = self._own(owner, key, f"{owner}.{infix}{key}")
             if found is None:
                 continue
@@ -114,7 +115,7 @@ class Mechanisms:
 
 def unit_of_mechanism(kind: str, key: str) -> str | None:
     """The unit of a mechanism of chips or interconnects, None if no file knows it."""
-    _, _, estimates = _read_all(HERE / "fitted.toml", HERE / "estimates.toml")
+    _, _, estimates, _ = _read_all(HERE / "fitted.toml", HERE / "estimates.toml")
     _, libraries = _read_libraries(HERE / "interconnects.toml")
     known = (*estimates.items(), *libraries.items())
     return next((e[key].unit for owner, e in known if owner.startswith(kind) and key in e), None)
@@ -123,7 +124,8 @@ def unit_of_mechanism(kind: str, key: str) -> str | None:
 @lru_cache(maxsize=4)
 def _read_all(
     fitted: Path, estimates: Path
-) -> tuple[dict[str, dict[str, Constant]], dict[str, str], dict[str, dict[str, Constant]]]:
+) -> tuple[dict[str, dict[str, Constant]], dict[str, str], dict[str, dict[str, Constant]], frozenset[str]]:
+    """Fitted, who follows whom, estimates, and the mechanisms that a successor does not take over."""
     own = read(fitted)
     found = _sections(own, ("chip", "interconnect"))
     own.done()
@@ -131,8 +133,9 @@ def _read_all(
     carry_table = assumed.table("carry")
     carry = {key: carry_table.text(key) for key in carry_table} if carry_table else {}
     estimated = _sections(assumed, ("architecture", "interconnect"))
+    alone = frozenset(assumed.texts("not_carried"))
     assumed.done()
-    return found, carry, estimated
+    return found, carry, estimated, alone
 
 
 @lru_cache(maxsize=2)

@@ -45,8 +45,10 @@ class _Family:
     versions: tuple[str, ...]
     policies: Mapping[str, Mapping[str, Any]]
     """Fields of the package by version, those of the file filled in."""
-    constants: Mapping[str, Mapping[str, Constant]]
-    """Own constants by version, without their package's name."""
+    constants: Mapping[str, Constant]
+    """What the file says of all versions, without the package's name."""
+    stated: Mapping[str, Mapping[str, Constant]]
+    """What it says of one version."""
 
     def nearest(self, version: str, date: str) -> str:
         """The newest version not after ``version`` (or, without one, ``date``); the oldest if all are after it."""
@@ -107,10 +109,13 @@ class Software:
         return self._cache[key]
 
     def _constants(self, kind: _Kind, family: _Family, version: str) -> dict[str, Constant]:
-        """Estimates, then what the file says, then what was fitted: each replaces what stands before it."""
-        found = {**_estimates(kind.name), **family.constants[version]}
+        """Estimates, what the file says of the family, fits carried from other versions (the nearest last), what the
+        file says of this version, this version's own fits: each replaces what stands before it."""
+        found = {**_estimates(kind.name), **family.constants}
         fitted = _fitted()
         for v in reversed(_by_distance(family.versions, version)):
+            if v == version:
+                found |= family.stated[v]
             owner = f"{kind.name}/{_label(family.name, v)}"
             own = {**fitted.get(owner, {}), **{k: found[k] for k in found if f"{owner}.{k}" in self._overrides}}
             for key, constant in own.items():
@@ -171,14 +176,14 @@ def _family(kind: _Kind, path: Path) -> _Family:
     for v in versions:
         entry = table.table(v)
         assert entry is not None
-        policies[v], own[v] = {**shared, **_policies(entry, kind)}, {**constants, **_numbers(entry, kind)}
+        policies[v], own[v] = {**shared, **_policies(entry, kind)}, _numbers(entry, kind)
         entry.done()
     table.done()
     root.done()
     if newest and newest not in versions:
         raise unknown_name("version", newest, versions, where=root.file.where(("newest",)))
     return _Family(name=path.stem, aliases=aliases, newest=newest or versions[-1], versions=versions,
-                   policies=policies, constants=own)  # fmt: skip
+                   policies=policies, constants=constants, stated=own)  # fmt: skip
 
 
 def _policies(table: Table, kind: _Kind) -> dict[str, Any]:
