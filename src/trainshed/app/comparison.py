@@ -78,6 +78,7 @@ def _line(machine: Machine, result: Result, per: str) -> dict[str, Any]:
         "estimated_usd_per_chip_hour": _estimate(machine),
         "evidence_points": evidence.comparable_points if evidence else 0,
         "evidence_median_abs_error": evidence.median_abs_error if evidence else None,
+        "evidence_carried_from": evidence.carried_from if evidence else None,
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from trainshed.app.machine import Machine, objectives
-from trainshed.core import Dtypes, Evidence, Number, Result, ResultError, UserError, plain
+from trainshed.core import Assumption, Dtypes, Evidence, Number, Result, ResultError, UserError, plain
 from trainshed.models import Model, load
 from trainshed.planner.serve import Aim, best_serve
 from trainshed.serving import Workload, answer, default_dtypes, deploy, run
@@ -148,5 +148,17 @@ def plan_serve(asked: Service, minimise: str = "usd") -> Result:
     )  # fmt: skip
     return Result(
         command="plan serve", inputs={**asked.said, "minimise": minimise}, result=result,
-        assumptions=machine.assumptions, evidence=_evidence(asked, top), details={"search": found},
+        assumptions=(*machine.assumptions, *_assumed(asked)), evidence=_evidence(asked, top), details={"search": found},
+    )  # fmt: skip
+
+
+def _assumed(asked: Service) -> tuple[Assumption, ...]:
+    """What a search rests on that the user did not say."""
+    stored = asked.dtypes or default_dtypes(asked.model)
+    return (
+        Assumption(what="engine", value=asked.engine.name, status="given", source=asked.engine.source),
+        Assumption(what="dtypes", value=str(stored), status="given" if asked.dtypes else "published",
+                   source="--dtype" if asked.dtypes else f"checkpoint of {asked.model.name}"),
+        Assumption(what="plans", value="tp, pp, ep and dpa in powers of two, inside one scale-up domain",
+                   source="what engines accept"),
     )  # fmt: skip

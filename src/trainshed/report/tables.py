@@ -151,14 +151,6 @@ def _plan(result: Result) -> list[Grid]:
     return grids
 
 
-def _records_of(title: str, key: str | None = None) -> Callable[[Result], list[Grid]]:
-    def build(result: Result) -> list[Grid]:
-        lines: Any = result.result[key] if key and isinstance(result.result, Mapping) else result.result
-        return [records(title, lines, {k: k.replace("_", " ") for k in lines[0]})] if lines else []
-
-    return build
-
-
 def _validate(result: Result) -> list[Grid]:
     assert isinstance(result.result, Mapping)
     groups = [
@@ -189,11 +181,39 @@ def _validate(result: Result) -> list[Grid]:
     ]
 
 
+def _compare(result: Result) -> list[Grid]:
+    """One column per system: there are more figures than systems."""
+    assert isinstance(result.result, Mapping)
+    lines = result.result["systems"]
+    keys = [key for key in lines[0] if key != "system"]
+    body = [[_heading(key), *(cell(key, line.get(key)) for line in lines)] for key in keys]
+    return [Grid(title="Comparison", columns=("", *(line["system"] for line in lines)), rows=body)]
+
+
+def _short(text: str, most: int = 140) -> str:
+    return text if len(text) <= most else text[:most].rsplit(" ", 1)[0] + " …"
+
+
+def _claims(result: Result) -> list[Grid]:
+    lines: Any = result.result
+    body = [
+        [c["id"], c["claim"], plainly(c["claimed"]), plainly(c["simulated"]), c["verdict"], _short(c["how"])]
+        for c in lines
+    ]
+    return [
+        Grid(
+            title="Claims (--json has all readings and plans)",
+            columns=("", "claim", "claimed", "found", "verdict", "how"),
+            rows=body,
+        )
+    ]
+
+
 _BUILDERS: dict[str, Callable[[Result], list[Grid]]] = {
     "hardware list": _hardware_list, "hardware show": _hardware_show, "hardware diff": _hardware_diff,
     "models list": _models_list, "models show": _models_show, "train": _keyed("Training step"),
     "serve": _keyed("Serving"), "plan train": _plan, "plan serve": _plan, "collective": _keyed("Collective"),
-    "compare": _records_of("Comparison", "systems"), "claims": _records_of("Claims"), "validate": _validate,
+    "compare": _compare, "claims": _claims, "validate": _validate,
 }  # fmt: skip
 
 

@@ -15,6 +15,9 @@ from trainshed.report.page import Grid
 from trainshed.report.perfetto import REPEATED
 from trainshed.report.tables import evidence_line, grids, percent, plainly
 
+#: A cell longer than this is text, not a figure.
+SENTENCE = 40
+
 
 def show(result: Result, console: Console) -> None:
     """Print a result with what it assumes and what backs it."""
@@ -39,10 +42,11 @@ def show(result: Result, console: Console) -> None:
 
 
 def table(grid: Grid) -> Table:
-    """A grid as a rich table: first column left, numbers right."""
+    """A grid as a rich table: the first column and sentences left, numbers right."""
     out = Table(title=grid.title, title_justify="left", header_style="bold")
     for i, column in enumerate(grid.columns):
-        out.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        sentences = any(len(row[i]) > SENTENCE for row in grid.rows)
+        out.add_column(column, justify="left" if i == 0 or sentences else "right", overflow="fold")
     for row in grid.rows:
         out.add_row(*row)
     return out
