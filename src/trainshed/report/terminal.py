@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from trainshed import units
-from trainshed.core import Result
+from trainshed.core import Assumption, Result
 from trainshed.report.page import Grid
 from trainshed.report.perfetto import REPEATED
 from trainshed.report.tables import evidence_line, grids, percent, plainly
@@ -35,10 +36,23 @@ def show(result: Result, console: Console) -> None:
         console.print(evidence_line(result.evidence), style="green")
     if result.assumptions:
         console.print("Assumed, since not said:", style="dim")
-        for a in result.assumptions:
-            unit = f" {a.unit}" if a.unit else ""
+        for a in _grouped(result.assumptions):
+            unit = f" {a.unit}" if a.unit not in ("", "1") else ""
             source = f", {a.source}" if a.source else ""
             console.print(f"  {a.what}: {plainly(a.value)}{unit} ({a.status}{source})", style="dim")
+
+
+def _grouped(assumptions: Sequence[Assumption]) -> list[Assumption]:
+    """Assumptions with those that differ in nothing but their name told once, the first few by name."""
+    alike: dict[tuple[str, ...], list[Assumption]] = {}
+    for a in assumptions:
+        alike.setdefault((str(a.value), a.unit, a.status, a.source), []).append(a)
+    return [replace(same[0], what=_names([a.what for a in same])) for same in alike.values()]
+
+
+def _names(names: Sequence[str], most: int = 3) -> str:
+    more = f" and {len(names) - most} more (--json lists them)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def table(grid: Grid) -> Table:
