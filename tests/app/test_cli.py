@@ -140,7 +140,17 @@ def leaves(node: dict[str, Any]) -> list[dict[str, Any]]:
     return [leaf for child in node["children"] for leaf in leaves(child)]
 
 
-@pytest.mark.parametrize("command", [TRAIN, SERVE, "serve gpt-oss-120b --on trn4-nvl"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        TRAIN,
+        SERVE,
+        "serve gpt-oss-120b --on trn4-nvl",
+        "serve musicgen-large --on trn2.3xlarge --seconds 10",
+        "serve hunyuanvideo --on trn2.3xlarge --frames 61 --size 320x512 --steps 20",
+        "train mixtral-8x7b --on p5 --chips 64 --plan 'tp2 sp1 pp4 ep4 zero1' --seq 4096 --global-batch 256",
+    ],
+)
 def test_explain_goes_down_to_sourced_constants(trainshed: Runner, command: str) -> None:
     result = trainshed(f"explain {command} --json").json["result"]
     root = result["tree"]

@@ -10,7 +10,7 @@ from trainshed.app import generation, serving, training
 from trainshed.app.comparison import compare as _compare
 from trainshed.app.inventory import hardware_diff, hardware_list, hardware_show, models_list, models_show
 from trainshed.app.machine import Machine, machine, rate, size
-from trainshed.core import Result, UserError
+from trainshed.core import Cost, Result, UserError
 from trainshed.core.explain import sensitivity, tree
 from trainshed.fabric.answer import answer as _collective
 from trainshed.hardware import Catalogue
@@ -143,9 +143,9 @@ def explain(job: Job, model: str, *, on: str, **options: Any) -> Result:
     )  # fmt: skip
 
 
-def _cost(result: Result) -> Any:
+def _cost(result: Result) -> Cost:
     assert result.cost is not None
-    return result.cost
+    return result.cost.scalar()
 
 
 def claims() -> Result:

@@ -27,7 +27,7 @@ def tracks(result: Result) -> Mapping[str, Cost]:
     assert result.cost is not None
     if result.command == "train":
         return stage_tracks(result.details["step"])
-    return {result.cost.what: result.cost}
+    return {result.cost.what: result.cost.scalar()}
 
 
 def plot(result: Result, path: Path) -> None:

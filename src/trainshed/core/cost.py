@@ -100,6 +100,10 @@ class Cost:
         done[id(self)] = picked
         return picked
 
+    def scalar(self) -> Cost:
+        """The tree of the first element, alternatives resolved to what was chosen."""
+        return self.at(tuple(0 for _ in np.shape(self.value)))
+
     def walk(self) -> Iterator[Cost]:
         """This node and all below it, depth first."""
         yield self

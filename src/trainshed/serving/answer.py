@@ -55,7 +55,7 @@ def headline(outcome: Outcome) -> Cost:
     """The first token and one more: the tree that ``explain`` prints."""
     parts = [c for c in (outcome.ttft, outcome.tpot) if c is not None]
     cost = total("first token and one more", parts, unit="s")
-    return cost.at(tuple(0 for _ in np.shape(cost.value)))
+    return cost.scalar()
 
 
 def _must_fit(deployment: Deployment, outcome: Outcome) -> None:

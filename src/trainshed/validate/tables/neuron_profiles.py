@@ -28,8 +28,10 @@ def _predict(row: Row, setup: Setup) -> Prediction | Number | None:
     phase, batch, seq = row.text("phase"), row.number("batch"), row.number("seq")
     if phase not in ("prefill", "decode") or batch is None or seq is None:
         return skip("phase, batch or length not stated")
-    step = _step(row, setup, phase, batch, seq)
     chip = setup.catalogue.chip(row.text("chip") or "")
+    if chip.neuron is None:
+        return skip("not a chip of NeuronCores")
+    step = _step(row, setup, phase, batch, seq)
     return _figure(row, chip, step)
 
 
