@@ -28,7 +28,6 @@ evidence: $(VENV)/.dev ## the table behind every answer's evidence, each group l
 
 bench: $(VENV)/.dev ## speed, each figure with a ratio
 	$(BIN)/python bench/plan.py
-	$(BIN)/python bench/scale.py
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -102,6 +102,14 @@ def test_plan_ranks_and_draws_a_front(trainshed: Runner, command: str) -> None:
     assert result["plans_priced"] > 50
 
 
+@pytest.mark.parametrize("command", [TRAIN, SERVE])
+def test_carbon_follows_the_meter_and_the_grid(trainshed: Runner, command: str) -> None:
+    us, world = (trainshed(f"{command} --grid {region} --json").json["result"] for region in ("us", "world"))
+    joules = us["power_breakdown_w"]["facility"] / us["tokens_per_s"] * 1e6
+    assert us["carbon_kg_per_million_tokens"] == pytest.approx(joules / 3.6e6 * 0.373)
+    assert world["carbon_kg_per_million_tokens"] / us["carbon_kg_per_million_tokens"] == pytest.approx(0.473 / 0.373)
+
+
 def test_collective(trainshed: Runner) -> None:
     result = trainshed("collective all_reduce --bytes 1GiB --on trn3-gen2 --chips 144 --json").json["result"]
     assert result["time_s"] >= result["lower_bound_s"] > 0
@@ -206,6 +214,7 @@ MISTAKES = [
     ("hardware show chip/trn9", "trn"),
     ("models show missing.json", "missing.json"),
     ("validate nothing.csv", "training"),
+    ("train llama-3.1-8b --on trn2 --plan tp4 --grid mars", "--grid"),
     ("train llama-3.1-8b", "--on"),
     ("trian llama-3.1-8b", "trian"),
 ]

@@ -26,7 +26,7 @@ __all__ = [
 
 Job = Literal["train", "serve"]
 
-_MACHINE = ("chips", "ultraservers", "price", "purchase", "set_values", "hardware")
+_MACHINE = ("chips", "ultraservers", "price", "purchase", "grid", "set_values", "hardware")
 _TRAIN = ("global_batch", "seq", "dtype", "framework")
 _LOAD = ("isl", "osl", "concurrency", "rate", "batch", "offline")
 _MEDIA = ("frames", "size", "steps", "fps", "seconds")

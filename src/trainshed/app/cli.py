@@ -42,6 +42,7 @@ Trace = Annotated[Path | None, typer.Option("--trace", help="Write a Perfetto tr
 PlotFile = Annotated[Path | None, typer.Option("--plot", help="Write a plot (SVG).")]
 Price = Annotated[str | None, typer.Option("--price", help="Price per chip-hour, e.g. 2.10USD/h.")]
 Purchase = Annotated[str | None, typer.Option("--purchase", help="capacity-block, on-demand, spot or reserved.")]
+Grid = Annotated[str | None, typer.Option("--grid", help="Grid whose carbon is counted: us, us-east-1, world, …")]
 Require = Annotated[bool, typer.Option("--require", help="Exit 1 when it does not fit or misses the SLO.")]
 Framework = Annotated[str | None, typer.Option("--framework", help="Training framework, e.g. megatron-bridge.")]
 Engine = Annotated[str | None, typer.Option("--engine", help="Serving engine, e.g. vllm, trtllm, sglang.")]
@@ -203,8 +204,8 @@ def _finish(result: Result, *, as_json: bool, trace: Path | None, plot: Path | N
 def train(
     model: ModelName, on: On, chips: Chips = None, ultraservers: Ultra = None, plan: PlanText = None,
     global_batch: GlobalBatch = None, seq: Sequence = None, dtype: Dtype = "bf16", framework: Framework = None,
-    price: Price = None, purchase: Purchase = None, set_values: Sets = None, hardware: Extra = None,
-    trace: Trace = None, plot: PlotFile = None, require: Require = False, as_json: Json = False,
+    price: Price = None, purchase: Purchase = None, grid: Grid = None, set_values: Sets = None,
+    hardware: Extra = None, trace: Trace = None, plot: PlotFile = None, require: Require = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """One training step: time, memory, energy, money.
 
@@ -216,7 +217,7 @@ def train(
     """
     options = _given(
         chips=chips, ultraservers=ultraservers, plan=plan, global_batch=global_batch, seq=seq, dtype=dtype,
-        framework=framework, price=price, purchase=purchase, set_values=set_values, hardware=hardware,
+        framework=framework, price=price, purchase=purchase, grid=grid, set_values=set_values, hardware=hardware,
     )  # fmt: skip
     _finish(api.train(model, on=on, **options), as_json=as_json, trace=trace, plot=plot, require=require)
 
@@ -227,8 +228,8 @@ def serve(
     isl: Isl = None, osl: Osl = None, concurrency: Concurrency = None, rate: Rate = None, batch: Batch = None,
     offline: Offline = False, engine: Engine = None, dtype: ServeDtype = None, slo: Slo = None,
     frames: Frames = None, size: Size = None, steps: Steps = None, fps: Fps = None, seconds: Seconds = None,
-    price: Price = None, purchase: Purchase = None, set_values: Sets = None, hardware: Extra = None,
-    trace: Trace = None, plot: PlotFile = None, require: Require = False, as_json: Json = False,
+    price: Price = None, purchase: Purchase = None, grid: Grid = None, set_values: Sets = None,
+    hardware: Extra = None, trace: Trace = None, plot: PlotFile = None, require: Require = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Steady-state serving of language models; generation of pictures, video and music.
 
@@ -243,7 +244,8 @@ def serve(
     options = _given(
         chips=chips, ultraservers=ultraservers, plan=plan, isl=isl, osl=osl, concurrency=concurrency, rate=rate,
         batch=batch, offline=offline, engine=engine, dtype=dtype, slo=slo, frames=frames, size=size, steps=steps,
-        fps=fps, seconds=seconds, price=price, purchase=purchase, set_values=set_values, hardware=hardware,
+        fps=fps, seconds=seconds, price=price, purchase=purchase, grid=grid,
+        set_values=set_values, hardware=hardware,
     )  # fmt: skip
     _finish(api.serve(model, on=on, **options), as_json=as_json, trace=trace, plot=plot, require=require)
 

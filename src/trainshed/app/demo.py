@@ -13,7 +13,7 @@ from trainshed.app import api, views
 from trainshed.core import Result
 from trainshed.report import page, plots
 from trainshed.report.page import Grid, Section
-from trainshed.report.tables import evidence_line, percent, quantity
+from trainshed.report.tables import evidence_line, percent, plainly, quantity
 from trainshed.report.terminal import table
 
 TRAINED, SERVED = "llama-3.1-405b", "gpt-oss-120b"
@@ -144,5 +144,5 @@ def _front(result: Result) -> list[dict[str, Any]]:
 
 
 def _notes(result: Result) -> list[str]:
-    said = [f"{a.what}: {a.value} {a.unit} ({a.status}; {a.source})" for a in result.assumptions]
+    said = [f"{a.what}: {plainly(a.value)} {a.unit} ({a.status}; {a.source})" for a in result.assumptions]
     return [*([evidence_line(result.evidence)] if result.evidence else []), *said]

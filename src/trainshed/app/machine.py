@@ -28,6 +28,8 @@ class Machine:
     """The options as given, for ``inputs``."""
     assumptions: tuple[Assumption, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    grid: str = "us"
+    """Region whose electricity's carbon is counted."""
 
     def replaced(self, values: Mapping[str, Number]) -> Machine:
         """The same machine with constants replaced by full name (values may be stacked arrays)."""
@@ -41,6 +43,7 @@ def machine(
     ultraservers: int | None = None,
     price: str | None = None,
     purchase: str | None = None,
+    grid: str = "us",
     set_values: Sequence[str] = (),
     hardware: Sequence[Path | str] = (),
     overrides: Mapping[str, Number] | None = None,
@@ -51,6 +54,7 @@ def machine(
     """
     options = {
         "on": on, "chips": chips, "ultraservers": ultraservers, "price": price, "purchase": purchase,
+        "grid": grid,
         "set_values": tuple(set_values), "hardware": tuple(Path(p) for p in hardware),
     }  # fmt: skip
     if purchase is not None and purchase not in PURCHASES:
@@ -66,7 +70,7 @@ def machine(
         catalogue=catalogue, software=Software(overrides={**given, **(overrides or {})}), system=system,
         chips=_count(system, chips, ultraservers), price=catalogue.price(system.name, purchase),
         said={k: v for k, v in options.items() if v not in (None, ())}, options=options,
-        assumptions=_assumed(system, chips, ultraservers, given),
+        assumptions=_assumed(system, chips, ultraservers, given), grid=grid,
     )  # fmt: skip
 
 

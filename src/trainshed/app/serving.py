@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from trainshed.app.emissions import with_carbon
 from trainshed.app.machine import Machine, objectives
 from trainshed.core import Assumption, Dtypes, Evidence, Number, Result, ResultError, UserError, plain
 from trainshed.models import Model, load
@@ -79,6 +80,7 @@ def serve(asked: Service) -> Result:
         dtypes=asked.dtypes, price=asked.machine.price, slo=asked.slo, inputs=asked.said,
         prefill_engine=_prefill_engine(asked),
     )  # fmt: skip
+    result = with_carbon(result, asked.machine.grid)
     return replace(
         result, assumptions=(*asked.machine.assumptions, *result.assumptions), evidence=_evidence(asked, result)
     )

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from trainshed.app.emissions import with_carbon
 from trainshed.app.machine import Machine
 from trainshed.core import Assumption, Cost, Dtypes, Evidence, Number, Plan, PlanError, Result, UserError
 from trainshed.models import Model, load
@@ -78,6 +79,7 @@ def train(work: Task, plan: str | None = None) -> Result:
         purchase=machine.options["purchase"] or "", inputs={**work.said, "plan": plan},
     )  # fmt: skip
     reasons = () if result.result["memory_fits"] else (_too_large(result.result),)  # type: ignore[call-overload]
+    result = with_carbon(result, machine.grid)
     return replace(
         result, assumptions=(*machine.assumptions, *result.assumptions),
         evidence=_evidence(work, result.result), details={**result.details, "plan": chosen, "reasons": reasons},
