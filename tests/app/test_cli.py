@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from trainshed.app.cli import main
+from trainshed.app.inventory import hardware_show
+from trainshed.hardware import Catalogue, parse_set
 
 Runner = Callable[[str], Any]
 
@@ -76,6 +78,26 @@ def test_an_override_changes_the_answer_and_is_said(trainshed: Runner) -> None:
     )
     assert slow["result"]["tpot_s"]["mean"] > fast["result"]["tpot_s"]["mean"]
     assert any(a["what"] == "chip/trn2.hbm_bandwidth" and a["status"] == "given" for a in fast["assumptions"])
+
+
+@pytest.mark.parametrize("kind", ["chip/trn2", "chip/h100-sxm", "system/trn2-ultra", "system/trn3-gen2"])
+def test_any_number_that_is_shown_can_be_set(kind: str) -> None:
+    shown: Any = hardware_show(kind).result
+    system = Catalogue().system({"chip/h100-sxm": "p5", "system/trn3-gen2": "trn3-gen2"}.get(kind, "trn2-ultra"))
+    for number in shown["hardware"][0]["numbers"]:
+        unit = number["unit"] if number["unit"] not in ("1", "count") else ""
+        (value,) = set(
+            parse_set(f"{kind.split('/')[0]}.{number['what']}={number['value']:.17g} {unit}", system).values()
+        )
+        assert value == pytest.approx(number["value"])
+
+
+@pytest.mark.parametrize(
+    "setting", ["framework/neuronx-distributed-2.24.gemm_share=0.5", "system.server.fitted.efficiency=0.1"]
+)
+def test_software_and_links_can_be_set_too(trainshed: Runner, setting: str) -> None:
+    slower = trainshed(f"{TRAIN} --set {setting} --json").json
+    assert slower["result"]["step_time_s"] > trainshed(f"{TRAIN} --json").json["result"]["step_time_s"]
 
 
 def test_a_chip_of_ones_own(trainshed: Runner, tmp_path: Path) -> None:
@@ -203,6 +225,8 @@ MISTAKES = [
     ("train llama-3.1-8b --on trn2 --set chip.hbm_bandwidth=5", "unit"),
     ("train llama-3.1-8b --on trn2 --set chip.hbm_bandwidth=-5TB/s", "negative"),
     ("train llama-3.1-8b --on trn2 --set chip.hbm_bandwith=5TB/s", "hbm_bandwidth"),
+    ("train llama-3.1-8b --on trn2 --set framework/neuronx-distributed-2.24.gem=1", "gemm_share"),
+    ("train llama-3.1-8b --on trn2 --set engine/vlm-0.18.launch=1us", "vllm-0.18"),
     ("train llama-3.1-8b --on trn2 --framework megatrn", "megatron"),
     ("serve llama-3.1-8b --on trn2 --batch 4 --offline", "one of --concurrency"),
     ("serve llama-3.1-8b --on trn2 --slo ttft", "ttft<2s"),

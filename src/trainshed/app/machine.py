@@ -11,6 +11,8 @@ from trainshed import units
 from trainshed.core import Assumption, Constant, Number, UserError
 from trainshed.hardware import Catalogue, System, parse_set
 from trainshed.software import Software
+from trainshed.software.names import parse_set as parse_software
+from trainshed.software.names import speaks_of_software
 
 PURCHASES = ("capacity-block", "on-demand", "spot", "reserved")
 
@@ -61,16 +63,19 @@ def machine(
         raise UserError("unknown kind of purchase", where="--purchase", value=purchase, expected=", ".join(PURCHASES))
     extra = [Path(path) for path in hardware]
     system = Catalogue(extra=extra).system(on)
-    given = {name: value for text in set_values for name, value in parse_set(text, system).items()}
+    programs = [text for text in set_values if speaks_of_software(text)]
+    soft = {name: value for text in programs for name, value in parse_software(text).items()}
+    rest = [text for text in set_values if text not in programs]
+    given = {name: value for text in rest for name, value in parse_set(text, system).items()}
     if price is not None:
         given |= parse_set(f"price={price}", system, where="--price")
     catalogue = Catalogue(extra=extra, given=given, overrides=overrides)
     system = catalogue.system(on)
     return Machine(
-        catalogue=catalogue, software=Software(overrides={**given, **(overrides or {})}), system=system,
+        catalogue=catalogue, software=Software(overrides={**soft, **(overrides or {})}), system=system,
         chips=_count(system, chips, ultraservers), price=catalogue.price(system.name, purchase),
         said={k: v for k, v in options.items() if v not in (None, ())}, options=options,
-        assumptions=_assumed(system, chips, ultraservers, given), grid=grid,
+        assumptions=_assumed(system, chips, ultraservers, {**given, **soft}), grid=grid,
     )  # fmt: skip
 
 

@@ -115,10 +115,11 @@ class Mechanisms:
 
 def unit_of_mechanism(kind: str, key: str) -> str | None:
     """The unit of a mechanism of chips or interconnects, None if no file knows it."""
-    _, _, estimates, _ = _read_all(HERE / "fitted.toml", HERE / "estimates.toml")
+    fitted, _, estimates, _ = _read_all(HERE / "fitted.toml", HERE / "estimates.toml")
     _, libraries = _read_libraries(HERE / "interconnects.toml")
-    known = (*estimates.items(), *libraries.items())
-    return next((e[key].unit for owner, e in known if owner.startswith(kind) and key in e), None)
+    kinds = (kind, "chip/") if kind == "architecture/" else (kind,)
+    known = (*estimates.items(), *libraries.items(), *fitted.items())
+    return next((e[key].unit for owner, e in known if owner.startswith(kinds) and key in e), None)
 
 
 @lru_cache(maxsize=4)

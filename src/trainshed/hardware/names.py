@@ -68,6 +68,10 @@ def _full_names(name: str, system: System, where: str) -> list[str]:
         return sorted({f"chip/{p.chip.name}.{name.removeprefix('chip.')}" for p in system.pools})
     if name.startswith("system."):
         key = name.removeprefix("system.")
+        fitted = {f"{level.name}.fitted.{k}": f"interconnect/{level.interconnect}.{k}"
+                  for level in system.levels for k in level.fitted}  # fmt: skip
+        if key in fitted:
+            return [fitted[key]]
         levels = [f"{level.name}.{k}" for level in system.levels for k in LEVEL_UNITS]
         if key not in (*levels, *OVERHEAD_UNITS):
             raise unknown_name("number", key, [*levels, *OVERHEAD_UNITS], where=where)
