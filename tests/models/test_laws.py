@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trainshed.models import Model, from_config
@@ -40,6 +40,7 @@ def test_experts_idle_but_are_held(number: int, chosen: int) -> None:
     assert few.forward_flops(1.0, 1.0) == more.forward_flops(1.0, 1.0) - 2 * router
 
 
+@example(context=1.5, more=1.0, window=1)
 @given(context=st.floats(1, 1e6), more=st.floats(0, 1e6), window=st.one_of(st.none(), st.integers(1, 100000)))
 def test_longer_contexts_never_take_less(context: float, more: float, window: int | None) -> None:
     windowed = model(sliding_window=window)

@@ -58,7 +58,7 @@ def mean_keys(op: Attention, tokens: Number, context: Number, *, causal: bool = 
         return np.minimum(context, top)
     context, tokens = np.divide(context, op.stride), np.divide(tokens, op.stride)
     seen: Number = _sum_of_positions(context, top) - _sum_of_positions(np.subtract(context, tokens), top)
-    return seen / tokens
+    return np.minimum(seen / tokens, top)  # at a mean (fractional) context the sum may pass the window by a hair
 
 
 def _sum_of_positions(n: Number, top: float) -> Number:
