@@ -1,0 +1,228 @@
+"""One instruction being executed: the checks all instructions share, access to operands, and its record.
+
+Every instruction function reads the same way: ``call = Call("tensor_tensor", name)``, the rules of its page in
+the documents, ``call.issue(...)``, and, where values are wanted, what it computes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from trainshed.chip.core import NeuronCore, active
+from trainshed.chip.errors import NkiValidationError, Source, source, violation
+from trainshed.chip.memory import covers, mark, missing
+from trainshed.chip.record import Instruction, Region
+from trainshed.chip.registers import VirtualRegister
+from trainshed.chip.tensor import NkiTensor
+from trainshed.chip.words import MemoryRegion, engine, nc_version
+from trainshed.numerics.cast import from_float32, to_float32
+
+Array = np.ndarray[Any, Any]
+SBUF, PSUM = (MemoryRegion.sbuf,), (MemoryRegion.psum,)
+ON_CHIP = (MemoryRegion.sbuf, MemoryRegion.psum)
+HBM = (MemoryRegion.private_hbm, MemoryRegion.shared_hbm)
+
+
+class Call:
+    """The execution of one instruction on the active core."""
+
+    __slots__ = ("_source", "core", "name", "opcode")
+
+    def __init__(self, opcode: str, name: str | None = None) -> None:
+        self.core: NeuronCore = active()
+        self.opcode, self.name = opcode, name
+        self._source: Source | None = None
+
+    @property
+    def source(self) -> Source:
+        if self._source is None:
+            self._source = source()
+        return self._source
+
+    @property
+    def values(self) -> bool:
+        """Whether the instruction must compute."""
+        return self.core.options.values
+
+    @property
+    def version(self) -> nc_version:
+        return self.core.target.version
+
+    # --- rules --------------------------------------------------------------------------------------------
+
+    def fail(self, operand: str, what: str, value: object, expected: str, rule: str) -> NkiValidationError:
+        """The error of a broken rule (to raise)."""
+        return violation(self.opcode, operand, what, value=value, expected=expected, rule=rule, at=self.source)
+
+    def require(self, good: bool, operand: str, what: str, value: object, expected: str, rule: str) -> None:
+        """A rule that must hold."""
+        if not good:
+            raise self.fail(operand, what, value, expected, rule)
+
+    def generation(self, least: nc_version) -> None:
+        """The instruction exists from ``least`` on."""
+        if self.core.target.version < least:
+            raise self.fail(
+                "", "generation", f"NeuronCore-v{int(self.core.target.version)}", f"NeuronCore-v{int(least)} or newer",
+                "generation",
+            )  # fmt: skip
+
+    def tile(self, operand: str, tensor: Any, buffers: tuple[MemoryRegion, ...] = ON_CHIP) -> NkiTensor:
+        """An operand that must be a tensor in one of ``buffers`` and start at a legal partition."""
+        if not isinstance(tensor, NkiTensor):
+            raise self.fail(operand, "operand", type(tensor).__name__, "a tensor", "operand")
+        if tensor.storage.buffer not in buffers:
+            raise self.fail(
+                operand, "memory", tensor.storage.buffer.value, " or ".join(b.value for b in buffers), "memory"
+            )
+        if tensor.storage.buffer.on_chip:
+            self.partitions(operand, tensor)
+        return tensor
+
+    def partitions(self, operand: str, tensor: NkiTensor) -> None:
+        """Tiles of over 64 partitions start at 0, over 32 at 0 or 64, others at a multiple of 32.
+
+        Source: the NeuronCore architecture guide, "SBUF partitions".
+        """
+        count, start = tensor.shape[0], tensor.start_partition
+        if count > 128:
+            raise self.fail(operand, "partitions", count, "at most 128", "partitions")
+        if start % 32 or (start and count > 64) or (count > 32 and start % 64):
+            legal = "0" if count > 64 else "0 or 64" if count > 32 else "0, 32, 64 or 96"
+            raise self.fail(operand, f"start partition of {count} partitions", start, legal, "start-partition")
+
+    def on_engine(self, asked: engine, allowed: tuple[engine, ...], default: engine | None = None) -> engine:
+        """The engine that runs it: the one asked for, or the default (the first allowed)."""
+        if asked is engine.unknown or asked is None:
+            return default or allowed[0]
+        if asked not in allowed:
+            raise self.fail("engine", "engine", asked.name, " or ".join(e.name for e in allowed), "engine")
+        return asked
+
+    def same_elements(self, operand: str, tensor: NkiTensor, like: NkiTensor) -> None:
+        """As many partitions, and as many elements in each, as another operand."""
+        if tensor.shape[0] != like.shape[0] or tensor.size != like.size:
+            raise self.fail(operand, "shape", tensor.shape, f"as many elements as {like.shape}", "shape")
+
+    # --- the record ---------------------------------------------------------------------------------------
+
+    def issue(
+        self,
+        engine: engine,
+        reads: tuple[Any, ...],
+        writes: tuple[Any, ...],
+        *,
+        attributes: dict[str, Any] | None = None,
+        **work: int,
+    ) -> Instruction:
+        """Append the record. Call it once the rules hold and before operands are touched."""
+        core = self.core
+        record = Instruction(
+            len(core.instructions), core.index, self.opcode, engine,
+            tuple(region(item) for item in reads if isinstance(item, NkiTensor)),
+            tuple(region(item) for item in writes if isinstance(item, NkiTensor)),
+            work, attributes or {}, self.source, self.name,
+        )  # fmt: skip
+        core.instructions.append(record)
+        return record
+
+    # --- operands -----------------------------------------------------------------------------------------
+
+    def read(self, operand: str, tensor: NkiTensor) -> Array:
+        """An operand's values as stored, in its shape (a view where possible: never write to it)."""
+        if tensor.indirection is not None:
+            return self._gather(operand, tensor)
+        storage = tensor.storage
+        if storage.written is not True:
+            self._initialised(operand, tensor)
+        return array(tensor)
+
+    def read_float(self, operand: str, tensor: NkiTensor | float | int) -> Array:
+        """An operand's values as float32 (a scalar gives a 0-d array)."""
+        if isinstance(tensor, NkiTensor):
+            return to_float32(self.read(operand, tensor), tensor.dtype)
+        if isinstance(tensor, VirtualRegister):
+            return np.asarray(tensor.get(), np.float32)
+        return np.asarray(tensor, np.float32)
+
+    def read_column(self, operand: str, tensor: NkiTensor | float | int, partitions: int) -> Array:
+        """A per-partition operand: a scalar, or a ``(P, 1)`` tensor as float32 ``[P, 1]``."""
+        if not isinstance(tensor, NkiTensor):
+            return self.read_float(operand, tensor)
+        if tensor.shape[0] != partitions or tensor.free_size != 1:
+            raise self.fail(operand, "shape", tensor.shape, f"({partitions}, 1)", "shape")
+        return self.read_float(operand, tensor).reshape(partitions, 1)
+
+    def write(self, operand: str, tensor: NkiTensor, values: Array) -> None:
+        """Store values (float32 is cast to the tensor's dtype; the same dtype is copied bit by bit)."""
+        options = self.core.options
+        wide = tensor.storage.scale != 1
+        data = values if wide else from_float32(values, tensor.dtype, stochastic=self._rounding(options))
+        if data.shape != tensor.shape:
+            data = data.reshape(tensor.shape)
+        if tensor.indirection is not None:
+            self._scatter(operand, tensor, data)
+            return
+        array(tensor)[...] = data
+        storage = tensor.storage
+        if storage.written is not True:
+            storage.written = mark(
+                storage.written, storage.nbytes, tensor.itemsize, tensor.shape, tensor.strides, tensor.offset
+            )
+
+    def _rounding(self, options: Any) -> np.random.Generator | None:
+        if not options.stochastic:
+            return None
+        generator: np.random.Generator = self.core.state.setdefault("rounding", np.random.default_rng(options.seed))
+        return generator
+
+    def _initialised(self, operand: str, tensor: NkiTensor) -> None:
+        """Every byte of the operand was written before."""
+        storage = tensor.storage
+        lacking = missing(storage.written, tensor.itemsize, tensor.shape, tensor.strides, tensor.offset)
+        if lacking:
+            raise self.fail(
+                operand, f"uninitialised {storage.buffer.value} read, elements of {tensor!r} never written", lacking,
+                "all of them written first", "uninitialised-read",
+            )  # fmt: skip
+        if covers(storage.nbytes // tensor.itemsize, tensor.shape, tensor.strides, tensor.offset):
+            storage.written = True
+
+    def _gather(self, operand: str, tensor: NkiTensor) -> Array:
+        raise NotImplementedError
+
+    def _scatter(self, operand: str, tensor: NkiTensor, values: Array) -> None:
+        raise NotImplementedError
+
+
+def array(tensor: NkiTensor) -> Array:
+    """The NumPy view of a tensor's storage (no checks of initialisation)."""
+    storage, kind = tensor.storage, tensor.dtype.storage
+    if storage.scale == 1:
+        size = kind.itemsize
+        return np.ndarray(
+            tensor.shape,
+            kind,
+            storage.data.data,
+            tensor.offset * size,
+            tuple(stride * size for stride in tensor.strides),
+        )
+    size = 4
+    return np.ndarray(
+        tensor.shape,
+        np.float32,
+        storage.data.data,
+        tensor.offset * size,
+        tuple(stride * size for stride in tensor.strides),
+    )
+
+
+def region(tensor: NkiTensor) -> Region:
+    """The bytes a tensor names, for the record."""
+    return Region(
+        tensor.storage.serial, tensor.storage.buffer, tensor.dtype, tensor.offset,
+        tuple(zip(tensor.strides, tensor.shape, strict=True)),
+        tensor.indirection.kind if tensor.indirection else None,
+    )  # fmt: skip

@@ -1,0 +1,121 @@
+"""Storage: the bytes behind tensors, and which of them have been written.
+
+Every allocation owns its bytes, whether the address is the compiler's or the kernel's. Addresses, banks,
+capacity and what overlaps are settled from the instruction records when the run ends (``chip/allocate.py``,
+``chip/hazards.py``), as a compiler does from its whole program.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from trainshed.chip.errors import Source
+from trainshed.chip.words import MemoryRegion
+from trainshed.numerics.formats import DType
+
+
+class Storage:
+    """One allocation: ``shape[0]`` partitions of ``row`` bytes on chip, one run of bytes in HBM.
+
+    ``written`` says how much is initialised: ``False`` nothing, ``True`` all, else a byte mask (1 = written).
+    """
+
+    __slots__ = (
+        "address", "argument", "buffer", "data", "dtype", "matmul", "name", "nbytes", "row", "scale", "serial",
+        "shape", "shared", "source", "written",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        serial: int,
+        shape: tuple[int, ...],
+        dtype: DType,
+        buffer: MemoryRegion,
+        *,
+        name: str = "",
+        address: tuple[int, int] | None = None,
+        source: Source | None = None,
+        data: np.ndarray[Any, Any] | None = None,
+        wide: bool = False,
+    ) -> None:
+        self.serial, self.shape, self.dtype, self.buffer = serial, shape, dtype, buffer
+        self.name, self.address, self.source = name, address, source
+        count = 1
+        for size in shape:
+            count *= size
+        self.nbytes = count * dtype.itemsize
+        self.row = self.nbytes // shape[0] if buffer.on_chip else self.nbytes
+        #: 1, or with ``NKI_PRECISE_FP=0`` how many times wider a float32 is than the named format.
+        self.scale = 4 // dtype.itemsize if wide and dtype.is_float else 1
+        self.data: np.ndarray[Any, Any] = (
+            np.empty(self.nbytes * self.scale, np.uint8) if data is None else data.reshape(-1).view(np.uint8)
+        )
+        self.written: bool | np.ndarray[Any, Any] = data is not None
+        #: PSUM only: which bytes hold a matmul's accumulation (same meaning as ``written``).
+        self.matmul: bool | np.ndarray[Any, Any] = False
+        #: A parameter of the kernel.
+        self.argument = data is not None
+        #: Seen by both cores of a logical NeuronCore.
+        self.shared = buffer is MemoryRegion.shared_hbm
+
+
+_ONES: dict[int, Any] = {1: np.uint8(1), 2: np.uint16(0x0101), 4: np.uint32(0x01010101)}
+_WORDS: dict[int, np.dtype[Any]] = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16), 4: np.dtype(np.uint32)}
+
+
+def mark(
+    state: bool | np.ndarray[Any, Any],
+    nbytes: int,
+    itemsize: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    offset: int,
+) -> bool | np.ndarray[Any, Any]:
+    """The state after a write of ``shape`` elements at ``offset`` (elements), ``strides`` apart."""
+    if state is True:
+        return True
+    if covers(nbytes // itemsize, shape, strides, offset):
+        return True
+    if state is False:
+        state = np.zeros(nbytes, np.uint8)
+    window(state, itemsize, shape, strides, offset)[...] = _ONES[itemsize]
+    return state
+
+
+def covers(count: int, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> bool:
+    """Whether a view touches every one of ``count`` elements exactly once, in whatever order."""
+    if offset:
+        return False
+    expected = 1
+    for stride, size in sorted((s, n) for n, s in zip(shape, strides, strict=True) if n != 1):
+        if stride != expected:
+            return False
+        expected *= size
+    return expected == count
+
+
+def window(
+    data: np.ndarray[Any, Any], itemsize: int, shape: tuple[int, ...], strides: tuple[int, ...], offset: int
+) -> np.ndarray[Any, Any]:
+    """A byte array seen as words of ``itemsize`` at the places of a view."""
+    return np.ndarray(
+        shape, _WORDS[int(itemsize)], data.data, offset * itemsize, tuple(stride * itemsize for stride in strides)
+    )
+
+
+def missing(
+    state: bool | np.ndarray[Any, Any],
+    itemsize: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    offset: int,
+) -> int:
+    """How many elements of a view have a byte that was never written."""
+    if state is True:
+        return 0
+    if state is False:
+        return int(np.prod(shape))
+    words = window(state, itemsize, shape, strides, offset)
+    return int(np.count_nonzero(words != _ONES[itemsize]))

@@ -1,0 +1,85 @@
+"""The vendor's enumerations, spelled as NKI spells them.
+
+Source: the type stubs of NKI 0.6 (``nki.isa``, ``nki.language``).
+"""
+# ruff: noqa: N801 - these class names are the vendor's.
+
+from __future__ import annotations
+
+from enum import Enum, IntEnum
+
+
+class MemoryRegion(str, Enum):
+    """Where a tensor lives."""
+
+    sbuf = "sbuf"
+    psum = "psum"
+    private_hbm = "private_hbm"
+    shared_hbm = "shared_hbm"
+
+    @property
+    def on_chip(self) -> bool:
+        return self in (MemoryRegion.sbuf, MemoryRegion.psum)
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class engine(Enum):
+    unknown = 0
+    tensor = 1
+    scalar = 2
+    gpsimd = 3
+    dma = 4
+    vector = 5
+    sync = 6
+
+
+class reduce_cmd(Enum):
+    """What an instruction does to the hidden accumulators: leave, clear, add, clear and add, load and add."""
+
+    idle = 0
+    reset = 1
+    reduce = 2
+    reset_reduce = 3
+    load_reduce = 4
+
+
+class dge_mode(Enum):
+    """Who makes DMA descriptors: the compiler's choice, GpSimd software, the hardware block, the runtime beforehand."""
+
+    unknown = 0
+    swdge = 1
+    hwdge = 2
+    none = 3
+
+
+class oob_mode(Enum):
+    error = 0
+    skip = 1
+
+
+class matmul_perf_mode(Enum):
+    none = "none"
+    double_row = "double_row"
+
+
+class nc_version(IntEnum):
+    gen2 = 2
+    gen3 = 3
+    gen4 = 4
+
+
+class dma_engine(Enum):
+    dma = 1
+    gpsimd_dma = 2
+
+
+class NKIObject:
+    """Base of what a kernel may hold besides numbers: the vendor's compiler takes only classes derived from it."""
+
+    __slots__ = ()
+
+    def __init__(self, **kwargs: object) -> None:
+        for name, value in kwargs.items():
+            setattr(self, name, value)

@@ -1,0 +1,1 @@
+"""AWS's kernel language NKI over the virtual NeuronCore (``trainshed.chip``)."""
