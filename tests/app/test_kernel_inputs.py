@@ -1,0 +1,48 @@
+import ml_dtypes
+import numpy as np
+import pytest
+
+from trainshed.app.kernel_inputs import parse_inputs
+from trainshed.core import UserError
+
+
+def test_tensors_numbers_files_and_words(tmp_path):
+    np.save(tmp_path / "w.npy", np.eye(3))
+    made = parse_inputs(f"a=bf16[4,8], b=fp32[2]:ones,n=3,eps=1e-5,flag=True,nothing=None,w={tmp_path}/w.npy")
+    assert list(made) == ["a", "b", "n", "eps", "flag", "nothing", "w"]
+    assert made["a"].dtype == ml_dtypes.bfloat16
+    assert made["a"].shape == (4, 8)
+    np.testing.assert_array_equal(made["b"], [1, 1])
+    assert (made["n"], made["eps"], made["flag"], made["nothing"]) == (3, 1e-5, True, None)
+    np.testing.assert_array_equal(made["w"], np.eye(3))
+
+
+def test_the_same_seed_gives_the_same_values_and_another_one_others():
+    first, again, other = (parse_inputs("a=fp32[64]", seed=seed)["a"] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_fills():
+    index = parse_inputs("i=uint32[1000,1]:5..9")["i"]
+    assert set(index.ravel()) == {5, 6, 7, 8, 9}
+    np.testing.assert_array_equal(parse_inputs("i=int32[2,3]:arange")["i"], [[0, 1, 2], [3, 4, 5]])
+    assert abs(parse_inputs("a=fp32[100,100]")["a"].std() - 1) < 0.05
+
+
+def test_packed_tensors_hold_finite_elements():
+    packed = parse_inputs("a=float8_e4m3fn_x4[64,64]")["a"]
+    assert packed.dtype.names == ("float8_e4m3fn_x4",)
+    elements = packed.view(np.uint8).view(ml_dtypes.float8_e4m3fn).astype(np.float32)
+    assert np.isfinite(elements).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("a", "name=dtype"), ("a=complex64[3]", "complex64"), ("a=bf16[0,3]", "positive"), ("a=bf16[3]:tri", "tri"),
+     ("a=1,a=2", "twice"), ("a=missing.npy", "missing.npy"), ("1a=3", "1a=3"), ("a=bf16(3)", "bf16(3)")],
+)  # fmt: skip
+def test_mistakes_name_the_item(text, named):
+    with pytest.raises(UserError, match="--inputs") as error:
+        parse_inputs(text)
+    assert named in str(error.value)
