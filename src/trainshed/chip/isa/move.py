@@ -1,15 +1,17 @@
-"""Instructions that fill and copy tiles on chip: ``memset``."""
+"""Fill and copy tiles on chip: ``memset``, ``tensor_copy``, ``tensor_copy_predicated``, ``nc_stream_shuffle``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from trainshed.chip.call import ON_CHIP, Call
+from trainshed.chip.operands import direct, in_psum, one_in_sbuf, tiles, word32, write_where
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
-from trainshed.chip.words import MemoryRegion, engine
+from trainshed.chip.words import MemoryRegion, engine, nc_version
 from trainshed.numerics.formats import PACKED
 
 _engine = engine  # the parameter of the same name hides it
@@ -28,4 +30,99 @@ def memset(dst: NkiTensor, value: Any, engine: engine = _engine.unknown, name: s
     record = call.issue(on, (), (dst,), elements=dst.free_size)
     if call.values:
         call.write("dst", dst, np.full(dst.shape, value, dst.dtype.storage))
+    return record
+
+
+def tensor_copy(
+    dst: NkiTensor, src: NkiTensor, engine: engine = _engine.unknown, name: str | None = None
+) -> Instruction:
+    """Copy ``src`` to ``dst``, as many partitions and elements in each, whatever the free shapes.
+
+    The same dtype is copied bit by bit, others pass through float32; ScalarE (from NeuronCore-v3 on) takes
+    everything through float32, 32-bit integers too. GpSimdE has no way to PSUM.
+    Source: ``nki.isa.tensor_copy``; the note on ``nl.copy`` in the release notes of 0.3.
+    """
+    call = Call("tensor_copy", name)
+    tiles(call, src=src, dst=dst)
+    call.same_elements("dst", dst, src)
+    allowed = [_engine.vector]
+    if call.version >= nc_version.gen3:
+        allowed.append(_engine.scalar)
+    if not in_psum(dst, src):
+        allowed.append(_engine.gpsimd)
+    on = call.on_engine(engine, tuple(allowed))
+    packed = src.dtype in PACKED or dst.dtype in PACKED
+    call.require(not packed or src.dtype == dst.dtype, "dst", "dtype", dst.dtype, f"{src.dtype}, packed", "dtype")
+    record = call.issue(on, (src,), (dst,), elements=dst.free_size)
+    if call.values:
+        exact = src.dtype == dst.dtype and (on is not _engine.scalar or not word32(src))
+        call.write("dst", dst, call.read("src", src) if exact else call.read_float("src", src))
+    return record
+
+
+def tensor_copy_predicated(
+    dst: NkiTensor, src: float | NkiTensor, predicate: NkiTensor, reverse_pred: bool = False, name: str | None = None
+) -> Instruction:
+    """Copy ``src``, a tensor or a scalar, to ``dst`` where ``predicate`` is not zero (is zero: ``reverse_pred``).
+
+    VectorE. ``src`` and ``predicate`` not both in PSUM. Source: ``nki.isa.tensor_copy_predicated``; a bool
+    predicate, as Beta 1's example has it, is a uint8.
+    """
+    call = Call("tensor_copy_predicated", name)
+    tiles(call, dst=dst, predicate=predicate)
+    call.same_elements("predicate", predicate, dst)
+    kinds = ("uint8", "uint16", "uint32", "bool_")
+    call.require(str(predicate.dtype) in kinds, "predicate", "dtype", predicate.dtype, ", ".join(kinds[:3]), "dtype")
+    if isinstance(src, NkiTensor):
+        tiles(call, src=src)
+        direct(call, src=src)
+        call.same_elements("src", src, dst)
+        call.require(src.dtype == dst.dtype, "src", "dtype", src.dtype, f"{dst.dtype}, that of dst", "dtype")
+        one_in_sbuf(call, src=src, predicate=predicate)
+    record = call.issue(_engine.vector, (src, predicate), (dst,), elements=dst.free_size)
+    if call.values:
+        mask = call.read("predicate", predicate) != 0
+        mask = (~mask if reverse_pred else mask).reshape(dst.shape)
+        values = call.read("src", src) if isinstance(src, NkiTensor) else np.full(1, src, np.float32)
+        write_where(call, "dst", dst, values.reshape(dst.shape) if isinstance(src, NkiTensor) else values, mask)
+    return record
+
+
+def nc_stream_shuffle(
+    dst: NkiTensor, src: NkiTensor, shuffle_mask: Sequence[int], name: str | None = None
+) -> Instruction:
+    """Within each quadrant of 32 partitions, partition ``i`` of ``dst`` takes partition ``shuffle_mask[i]`` of ``src``.
+
+    255 leaves the partition as it is. In place is fine. VectorE. Source: ``nki.isa.nc_stream_shuffle``.
+    """
+    call = Call("nc_stream_shuffle", name)
+    tiles(call, src=src, dst=dst)
+    direct(call, src=src, dst=dst)
+    call.require(src.dtype == dst.dtype, "dst", "dtype", dst.dtype, f"{src.dtype}, that of src", "dtype")
+    if src.free_size != dst.free_size:
+        raise call.fail("dst", "elements per partition", dst.free_size, str(src.free_size), "shape")
+    mask = [int(item) for item in shuffle_mask]
+    call.require(len(mask) == 32, "shuffle_mask", "length", len(mask), "32", "shuffle-mask")
+    wrong = [item for item in mask if not (0 <= item < 32 or item == 255)]
+    call.require(not wrong, "shuffle_mask", "elements", wrong, "0 to 31, or 255", "shuffle-mask")
+    active = -(-max(src.shape[0], dst.shape[0]) // 32) * 32
+    for operand, tensor in (("src", src), ("dst", dst)):
+        start = tensor.start_partition
+        good = start == 0 or (active == 64 and start == 64) or (active == 32 and start % 32 == 0)
+        call.require(good, operand, f"start partition of {active} active partitions", start,
+                     "0" if active > 64 else "0 or 64" if active == 64 else "0, 32, 64 or 96", "start-partition")  # fmt: skip
+    rows = np.arange(dst.shape[0])
+    picked = np.asarray(mask)[rows % 32]
+    kept = picked == 255
+    picked = np.where(kept, 0, picked + rows // 32 * 32)
+    beyond = picked[~kept & (picked >= src.shape[0])]
+    if beyond.size:
+        raise call.fail("src", "partition the mask names", int(beyond[0]), f"below {src.shape[0]}", "shuffle-mask")
+    record = call.issue(_engine.vector, (src,), (dst,), attributes={"mask": tuple(mask)}, elements=dst.free_size)
+    if call.values:
+        values = call.read("src", src)[picked].reshape(dst.shape)
+        if kept.any():
+            write_where(call, "dst", dst, values, ~kept.reshape(-1, *(1,) * (dst.ndim - 1)))
+        else:
+            call.write("dst", dst, values)
     return record

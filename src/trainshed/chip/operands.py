@@ -1,0 +1,90 @@
+"""What the instructions of the compute engines ask of their operands, and operands made to fit each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from trainshed.chip.call import Call, array
+from trainshed.chip.memory import mark, window
+from trainshed.chip.tensor import NkiTensor
+from trainshed.chip.words import MemoryRegion
+from trainshed.numerics.cast import from_float32
+
+Array = np.ndarray[Any, Any]
+
+
+def tiles(call: Call, **operands: Any) -> None:
+    """Operands that must be tensors in SBUF or PSUM."""
+    for name, item in operands.items():
+        call.tile(name, item)
+
+
+def direct(call: Call, **operands: Any) -> None:
+    """Operands that may not be ``.indirect()`` views."""
+    for name, item in operands.items():
+        if isinstance(item, NkiTensor) and item.indirection is not None and item.indirection.kind == "free":
+            raise call.fail(name, "view", "indirect", "one that is not indirect", "indirection")
+
+
+def in_psum(*tensors: Any) -> bool:
+    """Whether one of the operands is in PSUM, where GpSimdE cannot reach."""
+    return any(isinstance(item, NkiTensor) and item.storage.buffer is MemoryRegion.psum for item in tensors)
+
+
+def one_in_sbuf(call: Call, **operands: Any) -> None:
+    """VectorE reads at most one of two streams from PSUM."""
+    if all(in_psum(item) for item in operands.values()):
+        raise call.fail(" and ".join(operands), "memory", "both psum", "at most one of them in psum", "both-psum")
+
+
+def per_partition(call: Call, operand: str, tensor: NkiTensor, like: NkiTensor, count: int = 1) -> None:
+    """An operand of ``count`` elements in each partition of another operand."""
+    if tensor.shape[0] != like.shape[0] or tensor.free_size != count:
+        raise call.fail(operand, "shape", tensor.shape, f"({like.shape[0]}, {count})", "shape")
+
+
+def word32(*tensors: Any) -> bool:
+    """Whether all tensors are int32 or uint32."""
+    return all(str(item.dtype) in ("int32", "uint32") for item in tensors)
+
+
+def shaped(values: Array, like: Array) -> Array:
+    """The same elements in another operand's shape."""
+    return values if values.shape == like.shape else values.reshape(like.shape)
+
+
+def column(values: Array, ndim: int) -> Array:
+    """A scalar or ``[P, 1]`` to broadcast over ``ndim`` dimensions."""
+    return values if values.ndim == 0 or ndim == 2 else values.reshape(-1, *(1,) * (ndim - 1))
+
+
+def flat(values: Array) -> Array:
+    """As ``[P, N]``."""
+    return values if values.ndim == 2 else values.reshape(values.shape[0], -1)
+
+
+def write_where(call: Call, operand: str, tensor: NkiTensor, values: Array, mask: Array) -> None:
+    """Store ``values`` where ``mask`` is true; what is not written stays as it is, initialised or not.
+
+    Both have the tensor's shape, or broadcast to it; ``values`` are float32 or of the tensor's dtype.
+    """
+    if tensor.indirection is not None:
+        call.write(operand, tensor, np.where(mask, values, call.read(operand, tensor)))
+        return
+    storage = tensor.storage
+    wide = storage.scale != 1
+    data = values if wide else from_float32(values, tensor.dtype, stochastic=call._rounding(call.core.options))
+    np.copyto(array(tensor), data, where=mask)
+    if storage.written is True:
+        return
+    if np.all(mask):
+        storage.written = mark(
+            storage.written, storage.nbytes, tensor.itemsize, tensor.shape, tensor.strides, tensor.offset
+        )
+        return
+    if storage.written is False:
+        storage.written = np.zeros(storage.nbytes, np.uint8)
+    words = window(storage.written, tensor.itemsize, tensor.shape, tensor.strides, tensor.offset)
+    words[np.broadcast_to(mask, tensor.shape)] = {1: 0x01, 2: 0x0101, 4: 0x01010101}[tensor.itemsize]
