@@ -56,11 +56,13 @@ def _truth(function: Any) -> Callable[..., Array]:
 
 
 def _abs_max(a: Array, b: Array) -> Array:
-    return np.maximum(np.abs(a), np.abs(b))
+    result: Array = np.maximum(np.abs(a), np.abs(b))
+    return result
 
 
 def _abs_min(a: Array, b: Array) -> Array:
-    return np.minimum(np.abs(a), np.abs(b))
+    result: Array = np.minimum(np.abs(a), np.abs(b))
+    return result
 
 
 def _rsqrt(a: Array) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from trainshed.chip.call import Call, array
 from trainshed.chip.memory import mark, window
 from trainshed.chip.tensor import NkiTensor
-from trainshed.chip.words import MemoryRegion
+from trainshed.chip.words import MemoryRegion, engine
 from trainshed.numerics.cast import from_float32
 
 Array = np.ndarray[Any, Any]
@@ -37,6 +37,12 @@ def one_in_sbuf(call: Call, **operands: Any) -> None:
     """VectorE reads at most one of two streams from PSUM."""
     if all(in_psum(item) for item in operands.values()):
         raise call.fail(" and ".join(operands), "memory", "both psum", "at most one of them in psum", "both-psum")
+
+
+def on_chip_reach(call: Call, on: engine, psum: bool) -> None:
+    """GpSimdE has no way to PSUM. Source: the NeuronCore architecture guide, "NeuronCore engines"."""
+    if psum and on is engine.gpsimd:
+        raise call.fail("engine", "gpsimd with operands in", "psum", "sbuf", "gpsimd-psum")
 
 
 def per_partition(call: Call, operand: str, tensor: NkiTensor, like: NkiTensor, count: int = 1) -> None:

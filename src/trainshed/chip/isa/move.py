@@ -109,8 +109,8 @@ def nc_stream_shuffle(
     for operand, tensor in (("src", src), ("dst", dst)):
         start = tensor.start_partition
         good = start == 0 or (active == 64 and start == 64) or (active == 32 and start % 32 == 0)
-        call.require(good, operand, f"start partition of {active} active partitions", start,
-                     "0" if active > 64 else "0 or 64" if active == 64 else "0, 32, 64 or 96", "start-partition")  # fmt: skip
+        legal = "0" if active > 64 else "0 or 64" if active == 64 else "0, 32, 64 or 96"
+        call.require(good, operand, f"start partition of {active} active partitions", start, legal, "start-partition")
     rows = np.arange(dst.shape[0])
     picked = np.asarray(mask)[rows % 32]
     kept = picked == 255

@@ -18,7 +18,7 @@ from trainshed.chip.alu import (
     step,
 )
 from trainshed.chip.call import Call
-from trainshed.chip.operands import column, direct, in_psum, one_in_sbuf, shaped, tiles, word32
+from trainshed.chip.operands import column, direct, in_psum, on_chip_reach, one_in_sbuf, shaped, tiles, word32
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import engine, nc_version
@@ -49,9 +49,7 @@ def tensor_tensor(
         integers(call, dst=dst, data1=data1, data2=data2)
     default = _engine.gpsimd if native or function.engines[0] is _engine.gpsimd else _engine.vector
     on = call.on_engine(engine, tuple(e for e in function.engines if e is not _engine.scalar), default)
-    call.require(
-        on is not _engine.gpsimd or not psum, "engine", "gpsimd with operands in", "psum", "sbuf", "gpsimd-psum"
-    )
+    on_chip_reach(call, on, psum)
     record = call.issue(on, (data1, data2), (dst,), attributes={"op": function.name}, elements=dst.free_size)
     if not call.values:
         return record
@@ -82,9 +80,8 @@ def _column_engines(call: Call, op0: Operator, op1: Operator | None) -> tuple[_e
     allowed = [e for e in op0.engines if op1 is None or e in op1.engines]
     pair = (op0.name, op1.name if op1 else None)
     limited = pair in (("multiply", "add"), ("multiply", None), ("add", None))
-    if _engine.scalar in allowed and (
-        call.version < nc_version.gen3 or (call.version < nc_version.gen4 and not limited)
-    ):
+    least = nc_version.gen3 if limited else nc_version.gen4
+    if _engine.scalar in allowed and call.version < least:
         allowed.remove(_engine.scalar)
     if not allowed:
         assert op1 is not None
@@ -148,9 +145,7 @@ def tensor_scalar(
     if default is _engine.gpsimd and psum and _engine.scalar in allowed:
         default = _engine.scalar
     on = call.on_engine(engine, allowed, default)
-    call.require(
-        on is not _engine.gpsimd or not psum, "engine", "gpsimd with operands in", "psum", "sbuf", "gpsimd-psum"
-    )
+    on_chip_reach(call, on, psum)
     names = {"op0": first.name, "op1": second.name if second else ""}
     record = call.issue(on, (data, operand0, operand1), (dst,), attributes=names, elements=dst.free_size)
     if call.values:
