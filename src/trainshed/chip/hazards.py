@@ -1,0 +1,360 @@
+"""Races between the cores of a logical NeuronCore, and where their programs differ.
+
+Within a core, NKI preserves program order between instructions that touch the same bytes. Between cores, only
+``core_barrier`` and ``sendrecv`` order accesses to shared HBM.
+
+Sources: the NKI language guide (sequential programming model), ``nki.isa.core_barrier``, ``nki.isa.sendrecv``,
+"Logical NeuronCores".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trainshed.chip.accesses import Accesses, Array, extent, region_runs
+from trainshed.chip.core import NeuronCore
+from trainshed.chip.errors import NkiValidationError, Source, violation
+from trainshed.chip.findings import Finding
+from trainshed.chip.memory import Storage
+from trainshed.chip.overlap import title
+from trainshed.chip.record import Instruction
+
+
+@dataclass(frozen=True)
+class _Sync:
+    """One point where a core waits for others: ``key`` is equal on the cores that meet, ``after`` whom it waits for."""
+
+    time: int
+    key: tuple[Any, ...]
+    after: tuple[int, ...]
+    data: int | None
+    """Serial of the shared tensor that a barrier names."""
+
+
+def _syncs(core: NeuronCore) -> list[_Sync]:
+    found: list[_Sync] = []
+    counts: dict[tuple[Any, ...], int] = {}
+    for time, instruction in enumerate(core.instructions):
+        if instruction.opcode == "core_barrier":
+            cores = tuple(int(c) for c in instruction.attributes.get("cores", range(core.cores)))
+            after = tuple(c for c in cores if c != core.index)
+            kind: tuple[Any, ...] = ("core_barrier", cores)
+            data = instruction.reads[0].storage if instruction.reads else None
+        elif instruction.opcode == "sendrecv":
+            after = tuple(c for c in (int(instruction.attributes["recv_from_rank"]),) if c != core.index)
+            kind, data = ("sendrecv", instruction.attributes.get("pipe_id")), None
+        else:
+            continue
+        counts[kind] = counts.get(kind, -1) + 1
+        if after:
+            found.append(_Sync(time, (*kind, counts[kind]), after, data))
+    return found
+
+
+@dataclass(frozen=True)
+class Order:
+    """Vector clocks of two or more cores: what each is sure of after each of its synchronisations.
+
+    ``known[c][d][k]``: the accesses of core ``d`` at instructions before this number precede all those of core
+    ``c`` after its first ``k`` synchronisations.
+    """
+
+    times: list[Array]
+    known: list[list[Array]]
+
+    def segment(self, core: int, time: Array) -> Array:
+        """How many synchronisations of a core precede its instructions."""
+        found: Array = np.searchsorted(self.times[core], time)
+        return found
+
+
+def order(cores: Sequence[NeuronCore], syncs: Sequence[Sequence[_Sync]]) -> Order:
+    """Vector clocks from what happened at barriers and exchanges."""
+    count = len(cores)
+    where = [{sync.key: k for k, sync in enumerate(listed)} for listed in syncs]
+    clocks: list[list[list[int]]] = [[[0] * count] for _ in range(count)]
+    done = [0] * count
+    progress = True
+    while progress:
+        progress = False
+        for c in range(count):
+            while done[c] < len(syncs[c]):
+                sync = syncs[c][done[c]]
+                peers = [(d, where[d][sync.key]) for d in sync.after if sync.key in where[d]]
+                if any(done[d] < k for d, k in peers):
+                    break
+                clock = list(clocks[c][done[c]])
+                for d, k in peers:
+                    theirs = list(clocks[d][k])
+                    theirs[d] = syncs[d][k].time
+                    clock = [max(a, b) for a, b in zip(clock, theirs, strict=True)]
+                clocks[c].append(clock)
+                done[c] += 1
+                progress = True
+    return Order(
+        [np.array([sync.time for sync in listed[: done[c]]], np.int64) for c, listed in enumerate(syncs)],
+        [[np.array([clock[d] for clock in clocks[c]], np.int64) for d in range(count)] for c in range(count)],
+    )
+
+
+@dataclass(frozen=True)
+class Race:
+    """Two accesses to the same bytes of shared HBM by two cores, nothing ordering them; at least one writes."""
+
+    storage: Storage
+    first: Instruction
+    second: Instruction
+    both_write: bool
+    same: bool
+    """Both cores write the same region at the same line: harmless where the values are equal."""
+
+
+def races(cores: Sequence[NeuronCore], columns: Sequence[Accesses]) -> tuple[list[Race], list[Finding]]:
+    """Races between the cores of a launch, the earliest per tensor, and findings on what is ordered by luck.
+
+    A barrier orders the accesses to the tensor it names; what it orders besides is a finding
+    (``barrier-data``), since on the device only the tensor's own accesses wait.
+    """
+    if len(cores) < 2:
+        return [], []
+    syncs = [_syncs(core) for core in cores]
+    clocks = order(cores, syncs)
+    shared = _shared(cores)
+    found: list[Race] = []
+    findings: list[Finding] = []
+    touched = [_touched(core, column, set(shared)) for core, column in zip(cores, columns, strict=True)]
+    for group, storages in _groups(shared).items():
+        sets = [_Touch.of(column, rows, storages) for column, rows in zip(columns, touched, strict=True)]
+        race = _first_race(storages, sets, clocks)
+        if race is not None:
+            found.append(race)
+        elif any(sync.data is not None and shared.get(sync.data) != group for listed in syncs for sync in listed):
+            named = [[s for s in listed if s.data is None or shared.get(s.data) == group] for listed in syncs]
+            race = _first_race(storages, sets, order(cores, named))
+            if race is not None:
+                findings.append(_barrier_finding(race))
+    return found, findings
+
+
+def _shared(cores: Sequence[NeuronCore]) -> dict[int, int]:
+    """Storages in HBM that more than one core may touch, by serial, and which of them are the same memory."""
+    found: dict[int, int] = {}
+    for core in cores:
+        for storage in core.storages:
+            if storage.shared or (storage.argument and not storage.buffer.on_chip):
+                found[storage.serial] = int(storage.data.__array_interface__["data"][0])
+    return found
+
+
+def _groups(shared: dict[int, int]) -> dict[int, list[int]]:
+    groups: dict[int, list[int]] = {}
+    for serial, group in shared.items():
+        groups.setdefault(group, []).append(serial)
+    return groups
+
+
+def _touched(core: NeuronCore, columns: Accesses, serials: set[int]) -> Array:
+    """Indices of a core's accesses to shared HBM, barriers left out."""
+    skip = {time for time, item in enumerate(core.instructions) if item.opcode == "core_barrier"}
+    rows = np.flatnonzero(np.isin(columns.storage, np.fromiter(serials, np.int64, len(serials))))
+    if skip and len(rows):
+        rows = rows[~np.isin(columns.time[rows], np.fromiter(skip, np.int64, len(skip)))]
+    return rows
+
+
+@dataclass(frozen=True)
+class _Touch:
+    """One core's accesses to one shared tensor."""
+
+    columns: Accesses
+    rows: Array
+    serials: list[int]
+
+    @staticmethod
+    def of(columns: Accesses, rows: Array, serials: list[int]) -> _Touch:
+        quiet: dict[tuple[int, int], bool] = columns.core.state.get("repeated-writes", {})
+        mine = rows[np.isin(columns.storage[rows], serials)]
+        known = [
+            k for k in mine.tolist()
+            if columns.regions[k].indirect is None
+            and not (columns.write[k] and quiet.get((int(columns.time[k]), columns.regions[k].storage), False))
+        ]  # fmt: skip
+        return _Touch(columns, np.array(known, np.int64), serials)
+
+    def instruction(self, row: int) -> Instruction:
+        return self.columns.core.instructions[int(self.columns.time[row])]
+
+
+def _first_race(serials: list[int], sets: list[_Touch], clocks: Order) -> Race | None:
+    """The earliest race between any two cores on one tensor; one that is no mere repeat comes first."""
+    best: Race | None = None
+    for a in range(len(sets)):
+        for b in range(a + 1, len(sets)):
+            for race in _pair_races(a, b, sets[a], sets[b], clocks):
+                if best is None or (best.same and not race.same):
+                    best = race
+                if not race.same:
+                    return race
+    return best
+
+
+def _pair_races(a: int, b: int, one: _Touch, two: _Touch, clocks: Order) -> Iterator[Race]:
+    rows_a, rows_b = one.rows, two.rows
+    writes_a, writes_b = one.columns.write[rows_a], two.columns.write[rows_b]
+    if not len(rows_a) or not len(rows_b) or not (writes_a.any() or writes_b.any()):
+        return
+    segments_a = clocks.segment(a, one.columns.time[rows_a])
+    segments_b = clocks.segment(b, two.columns.time[rows_b])
+    # Segment p of one and q of the other are unordered unless one core knows of the whole other segment.
+    a_known = np.searchsorted(clocks.times[a], clocks.known[b][a])  # per segment of b: segments of a before it
+    b_known = np.searchsorted(clocks.times[b], clocks.known[a][b])
+    for p in np.unique(segments_a).tolist():
+        beside = (segments_b >= b_known[p] + (clocks.known[a][b][p] > 0)) & (
+            a_known[segments_b] + (clocks.known[b][a][segments_b] > 0) <= p
+        )
+        if not beside.any():
+            continue
+        yield from _conflicts(one, rows_a[segments_a == p], two, rows_b[beside])
+
+
+def _conflicts(one: _Touch, rows_a: Array, two: _Touch, rows_b: Array) -> Iterator[Race]:
+    """Pairs of a write and another access that share bytes, at most one per kind."""
+    writes_a, writes_b = rows_a[one.columns.write[rows_a]], rows_b[two.columns.write[rows_b]]
+    same = _same_writes(one, writes_a, two, writes_b)
+    yield from same[:1]
+    # Writes that both cores do alike stand for each other: neither disturbs the other core.
+    if same:
+        mates = {(r.first.serial, r.storage.serial) for r in same}, {(r.second.serial, r.storage.serial) for r in same}
+        writes_a, writes_b = (
+            np.array([k for k in rows.tolist() if (touch.instruction(k).serial, touch.columns.regions[k].storage)
+                      not in alike], np.int64)
+            for touch, rows, alike in ((one, writes_a, mates[0]), (two, writes_b, mates[1]))
+        )  # fmt: skip
+    for left, first, right, second in ((one, writes_a, two, rows_b), (two, writes_b, one, rows_a)):
+        hit = _meet(left, first, right, second)
+        if hit is not None:
+            yield _race(left, hit[0], right, hit[1], same=False)
+
+
+def _same_writes(one: _Touch, rows_a: Array, two: _Touch, rows_b: Array) -> list[Race]:
+    keys: dict[tuple[Any, ...], int] = {}
+    for k in rows_a.tolist():
+        region = one.columns.regions[k]
+        keys.setdefault((one.instruction(k).source, region.dtype, region.offset, region.pattern), k)
+    found = []
+    for k in rows_b.tolist():
+        region = two.columns.regions[k]
+        mate = keys.get((two.instruction(k).source, region.dtype, region.offset, region.pattern))
+        if mate is not None:
+            found.append(_race(one, mate, two, k, same=True))
+    return found
+
+
+def _race(left: _Touch, first: int, right: _Touch, second: int, *, same: bool) -> Race:
+    serial = left.columns.regions[first].storage
+    storage = next(
+        s for core in (left.columns.core, right.columns.core) for s in core.storages if s.serial == serial
+    )  # fmt: skip
+    return Race(
+        storage, left.instruction(first), right.instruction(second), bool(right.columns.write[second]), same
+    )  # fmt: skip
+
+
+def _meet(left: _Touch, first: Array, right: _Touch, second: Array) -> tuple[int, int] | None:
+    """A write of ``first`` and the earliest access of ``second`` that share a byte."""
+    first, second = _near(left, first, right, second)
+    if not len(first) or not len(second):
+        return None
+    starts, stops, owner = _spread(left, first)
+    order_ = np.argsort(starts, kind="stable")
+    starts, stops, owner = starts[order_], stops[order_], owner[order_]
+    reach = np.maximum.accumulate(stops)
+    # The write that reaches furthest so far.
+    leader = owner[np.maximum.accumulate(np.where(stops == reach, np.arange(len(stops)), 0))]
+    low, high, who = _spread(right, second)
+    place = np.searchsorted(starts, high) - 1
+    hits = np.flatnonzero((place >= 0) & (reach[place] > low))
+    if not len(hits):
+        return None
+    hit = hits[np.argmin(who[hits])]
+    return int(leader[place[hit]]), int(who[hit])
+
+
+def _near(left: _Touch, first: Array, right: _Touch, second: Array) -> tuple[Array, Array]:
+    """Only accesses whose extents meet the other side's."""
+    if not len(first) or not len(second):
+        return first[:0], second[:0]
+    mine = np.array([extent(left.columns.regions[k]) for k in first.tolist()])
+    theirs = np.array([extent(right.columns.regions[k]) for k in second.tolist()])
+    low, high = max(mine[:, 0].min(), theirs[:, 0].min()), min(mine[:, 1].max(), theirs[:, 1].max())
+    return (
+        first[(mine[:, 0] < high) & (mine[:, 1] > low)],
+        second[(theirs[:, 0] < high) & (theirs[:, 1] > low)],
+    )
+
+
+def _spread(touch: _Touch, rows: Array) -> tuple[Array, Array, Array]:
+    """All runs of bytes of some accesses, with the access of each; equal regions once, by their earliest access."""
+    seen: dict[tuple[Any, ...], int] = {}
+    for k in rows.tolist():
+        region = touch.columns.regions[k]
+        seen.setdefault((region.dtype, region.offset, region.pattern), k)
+    pieces = [(*region_runs(touch.columns.regions[k]), k) for k in seen.values()]
+    return (
+        np.concatenate([starts for starts, _, _ in pieces]),
+        np.concatenate([stops for _, stops, _ in pieces]),
+        np.repeat(np.array([k for _, _, k in pieces], np.int64), [len(starts) for starts, _, _ in pieces]),
+    )
+
+
+def race_error(race: Race) -> NkiValidationError:
+    """The error ``race``, at the later line, naming both."""
+    other = "writes" if race.both_write else "reads"
+    return violation(
+        race.second.opcode, title(race.storage),
+        f"core {race.second.core} {other} bytes that {race.first.opcode} at {race.first.source} writes on core "
+        f"{race.first.core}, in either order", value="nothing orders the two", rule="race", at=race.second.source,
+        expected=f"nki.isa.core_barrier on {title(race.storage)} between them, or disjoint parts",
+    )  # fmt: skip
+
+
+def duplicate_finding(race: Race) -> Finding:
+    """Both cores write the same bytes at the same line."""
+    return Finding(
+        "duplicate-write", f"all cores write the same bytes of {title(race.storage)}: wasted, and right only if "
+        "the values are equal", race.second.source,
+    )  # fmt: skip
+
+
+def _barrier_finding(race: Race) -> Finding:
+    return Finding(
+        "barrier-data", f"{title(race.storage)}, also accessed at {race.first.source} by the other core: the barrier "
+        "between them names another tensor", race.second.source,
+    )  # fmt: skip
+
+
+def divergence(cores: Sequence[NeuronCore]) -> list[Finding]:
+    """A finding where cores execute different instructions.
+
+    Static control flow may differ (``if nl.program_id(0) == 0`` is common in AWS's kernels); dynamic control flow
+    may not ("Logical NeuronCores", final notes).
+    """
+    if len(cores) < 2:
+        return []
+    found: list[Finding] = []
+    one = [(i.opcode, i.source) for i in cores[0].instructions]
+    for core in cores[1:]:
+        two = [(i.opcode, i.source) for i in core.instructions]
+        place = next((k for k, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
+        if place == len(one) == len(two):
+            continue
+        at: Source = (two[place] if place < len(two) else one[place])[1]
+        found.append(Finding(
+            "lnc-divergence", f"cores 0 and {core.index} execute different instructions from here on "
+            f"({len(one)} and {len(two)} in all): legal if the condition is known when the kernel is compiled", at,
+        ))  # fmt: skip
+    return found
