@@ -71,7 +71,7 @@ def test_refused(rule: str) -> None:
     assert finding.function == "kernel"
     first = source.splitlines().index("def kernel(a):") + 1
     assert first < finding.line <= len(source.splitlines())
-    assert finding.what and finding.instead and finding.source
+    assert all((finding.what, finding.instead, finding.source))
     assert str(finding).startswith(f"<kernel>:{finding.line}: ")
 
 
@@ -111,7 +111,8 @@ def test_classes() -> None:
     source = HEAD + (
         "from dataclasses import dataclass\nfrom enum import Enum\n\n"
         "class Plain:\n    x = 1\n\n"
-        "@dataclass\nclass Good(nl.NKIObject):\n    '''Text.'''\n    x: int = 1\n    def f(self):\n        return self.x\n\n"
+        "@dataclass\nclass Good(nl.NKIObject):\n    '''Text.'''\n    x: int = 1\n"
+        "    def f(self):\n        return self.x\n\n"
         "class Kind(Enum):\n    one = 1\n\n"
         "class Odd(nl.NKIObject):\n    if True:\n        x = 1\n\n"
         "class Unused:\n    pass\n\n"
@@ -215,6 +216,7 @@ def test_findings_are_data(tmp_path: Path) -> None:
     assert lint(str(path)) == (finding,)
     assert LintFinding(**json.loads(json.dumps(finding.as_dict()))) == finding
     assert finding.file == str(path)
+    assert lint(path.read_text(), filename="other.py")[0].file == "other.py"
 
 
 def test_what_cannot_be_linted(tmp_path: Path) -> None:
@@ -232,4 +234,5 @@ def test_every_rule_has_a_page() -> None:
     for name, rule in RULES.items():
         assert rule.source, name
         assert rule.level in ("refused", "warned"), name
-        assert rule.what and rule.instead, name
+        assert rule.what, name
+        assert rule.instead, name

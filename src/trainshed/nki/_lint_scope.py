@@ -50,9 +50,9 @@ class Module:
                 module.units[node.name] = Unit(node.name, node)
             elif isinstance(node, ast.ClassDef):
                 module.units[node.name] = Unit(node.name, node)
-                for item in node.body:
-                    if isinstance(item, Function):
-                        module.units[f"{node.name}.{item.name}"] = Unit(f"{node.name}.{item.name}", item, node.name)
+                for part in node.body:
+                    if isinstance(part, Function):
+                        module.units[f"{node.name}.{part.name}"] = Unit(f"{node.name}.{part.name}", part, node.name)
             elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute | ast.Name):
                 known = module.dotted(node.value)  # nl = nki.language, and the like
                 if known:

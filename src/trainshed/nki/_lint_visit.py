@@ -13,6 +13,7 @@ from trainshed.nki._lint_rules import (
     DISCOURAGED,
     LIBRARY,
     MIGRATION,
+    PACKAGES,
     PARAMETERS,
     REMOVED,
 )
@@ -109,14 +110,14 @@ class Visitor(ast.NodeVisitor):
             self.report("class-base", node, node.name)
         for item in node.decorator_list:
             self._decorator(item)
-        for item in node.body:
-            if isinstance(item, Function | ast.Pass | ast.AnnAssign):
+        for part in node.body:
+            if isinstance(part, Function | ast.Pass | ast.AnnAssign):
                 continue
-            if isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant):
+            if isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant):
                 continue
-            if isinstance(item, ast.Assign) and len(item.targets) == 1 and isinstance(item.targets[0], ast.Name):
+            if isinstance(part, ast.Assign) and len(part.targets) == 1 and isinstance(part.targets[0], ast.Name):
                 continue
-            self.report("class-body", item, node.name)
+            self.report("class-body", part, node.name)
 
     # --- statements ---------------------------------------------------------------------------------------
 
@@ -338,17 +339,7 @@ class Visitor(ast.NodeVisitor):
             elif not unit and name not in self.module.aliases and hasattr(builtins, name) and name not in BUILTINS:
                 self.report("builtin", node, name)
         path = self.module.dotted(function)
-        if path.split(".")[0] in (
-            "numpy",
-            "torch",
-            "math",
-            "os",
-            "sys",
-            "itertools",
-            "functools",
-            "random",
-            "jax",
-        ) and (path not in LIBRARY):
+        if path.split(".")[0] in PACKAGES and path not in LIBRARY:
             self.report("library", node, ast.unparse(function))
 
     def _nki_call(self, node: ast.Call, name: str) -> None:

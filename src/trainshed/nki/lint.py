@@ -54,12 +54,16 @@ class LintFinding:
 
 
 def lint(
-    target: str | Path | Callable[..., Any], *, version: str = "0.6", warnings: bool = False
+    target: str | Path | Callable[..., Any],
+    *,
+    version: str = "0.6",
+    warnings: bool = False,
+    filename: str = "<kernel>",
 ) -> tuple[LintFinding, ...]:
     """What the compiler of NKI ``version`` refuses in a kernel; with ``warnings`` also what it only warns of.
 
     ``target``: a kernel (linted with all it calls, in other files too), a path, or the text of a file, in which
-    every kernel and what it calls is looked at. Findings are in the order of files and lines.
+    every kernel and what it calls is looked at (``filename`` names it in findings). Findings are in the order of files and lines.
     """
     if callable(target):
         findings = _lint_function(target, version)
@@ -73,7 +77,7 @@ def lint(
             ) from error
         findings = _lint_module(_parse(text, str(path)), version)
     else:
-        findings = _lint_module(_parse(textwrap.dedent(target), "<kernel>"), version)
+        findings = _lint_module(_parse(textwrap.dedent(target), filename), version)
     return tuple(item for item in findings if warnings or item.level == "refused")
 
 
@@ -178,10 +182,14 @@ def _called(module: Module, seeds: set[str], space: dict[str, Any]) -> list[Func
         for node in ast.walk(unit.node):
             value = space.get(node.id) if isinstance(node, ast.Name) else None
             value = getattr(value, "func", value)
-            if isinstance(value, FunctionType) and value.__module__.split(".")[0] not in _NOT_USERS:
-                if value.__globals__ is not space and not nki_path(value.__module__):
-                    functions.append(value)
+            if isinstance(value, FunctionType) and value.__globals__ is not space and _users(value.__module__):
+                functions.append(value)
     return functions
+
+
+def _users(module: str) -> bool:
+    """Whether a module is part of a kernel's own code."""
+    return module.split(".")[0] not in _NOT_USERS and not nki_path(module)
 
 
 def _missing(name: str, call: ast.Call) -> str:
