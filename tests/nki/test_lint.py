@@ -214,7 +214,7 @@ def test_findings_are_data(tmp_path: Path) -> None:
     path.write_text(kernel("b = {1, 2}"))
     (finding,) = lint(path)
     assert lint(str(path)) == (finding,)
-    assert LintFinding(**json.loads(json.dumps(finding.as_dict()))) == finding
+    assert LintFinding(**json.loads(json.dumps(finding.to_json()))) == finding
     assert finding.file == str(path)
     assert lint(path.read_text(), filename="other.py")[0].file == "other.py"
 

@@ -45,7 +45,7 @@ class LintFinding:
     instead: str
     source: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
@@ -62,8 +62,8 @@ def lint(
 ) -> tuple[LintFinding, ...]:
     """What the compiler of NKI ``version`` refuses in a kernel; with ``warnings`` also what it only warns of.
 
-    ``target``: a kernel (linted with all it calls, in other files too), a path, or the text of a file, in which
-    every kernel and what it calls is looked at (``filename`` names it in findings). Findings are in the order of files and lines.
+    ``target``: a kernel (linted with all it calls, in other files too), a path, or the text of a file, which
+    findings call ``filename``; of a file every kernel and what it calls is looked at. Findings come by line.
     """
     if callable(target):
         findings = _lint_function(target, version)
