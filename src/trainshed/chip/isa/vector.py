@@ -152,15 +152,15 @@ def tensor_scalar(
         pairs = [(first, "operand0", operand0, reverse0)]
         if second is not None:
             pairs.append((second, "operand1", operand1, reverse1))
-        compute = _bit_columns if first.bitvec else _word_columns if native and on is _engine.gpsimd else _float_columns
+        compute = _bit_columns if first.bitvec else _word_columns if native and on is _engine.gpsimd else float_columns
         call.write("dst", dst, compute(call, data, pairs))
     return record
 
 
-_Pairs = list[tuple[Operator, str, Any, bool]]
+Pairs = list[tuple[Operator, str, Any, bool]]
 
 
-def _float_columns(call: Call, data: NkiTensor, pairs: _Pairs) -> Array:
+def float_columns(call: Call, data: NkiTensor, pairs: Pairs) -> Array:
     values = call.read_float("data", data)
     for op, operand, value, reverse in pairs:
         other = values if op.unary else column(call.read_column(operand, value, data.shape[0]), values.ndim)
@@ -174,7 +174,7 @@ def _integer_column(call: Call, operand: str, value: Any, ndim: int) -> Any:
     return call.read(operand, value).reshape(-1, *(1,) * (ndim - 1))
 
 
-def _bit_columns(call: Call, data: NkiTensor, pairs: _Pairs) -> Array:
+def _bit_columns(call: Call, data: NkiTensor, pairs: Pairs) -> Array:
     width = max([data.itemsize, *(v.itemsize for _, _, v, _ in pairs if isinstance(v, NkiTensor))])
     values = bits(call.read("data", data), width)
     for op, operand, value, reverse in pairs:
@@ -186,7 +186,7 @@ def _bit_columns(call: Call, data: NkiTensor, pairs: _Pairs) -> Array:
     return values
 
 
-def _word_columns(call: Call, data: NkiTensor, pairs: _Pairs) -> Array:
+def _word_columns(call: Call, data: NkiTensor, pairs: Pairs) -> Array:
     values = call.read("data", data).view(np.uint32)
     for op, operand, value, _ in pairs:
         values = op.apply(values, bits(_integer_column(call, operand, value, values.ndim), 4))
@@ -216,7 +216,7 @@ def scalar_tensor_tensor(
         attributes={"op0": first.name, "op1": second.name}, elements=dst.free_size,
     )  # fmt: skip
     if call.values:
-        values = _float_columns(call, data, [(first, "operand0", operand0, reverse0)])
+        values = float_columns(call, data, [(first, "operand0", operand0, reverse0)])
         other = shaped(call.read_float("operand1", operand1), values)
         call.write("dst", dst, step(second, values, other, reverse1))
     return record
