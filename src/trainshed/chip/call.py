@@ -165,12 +165,26 @@ class Call:
         if tensor.indirection is not None:
             self._scatter(operand, tensor, data)
             return
-        array(tensor)[...] = data
         storage = tensor.storage
+        if storage.shared and self.core.cores > 1:
+            self._repeated(tensor, data)
+        array(tensor)[...] = data
         if storage.written is not True:
             storage.written = mark(
                 storage.written, storage.nbytes, tensor.itemsize, tensor.shape, tensor.strides, tensor.offset
             )
+
+    def _repeated(self, tensor: NkiTensor, data: Array) -> None:
+        """Keep whether a write to shared HBM changes nothing: then it does not matter when another core sees it.
+
+        ``core.state["repeated-writes"]``: by (instruction, storage), for ``chip/hazards.py``.
+        """
+        storage, now = tensor.storage, array(tensor)
+        known = not missing(storage.written, tensor.itemsize, tensor.shape, tensor.strides, tensor.offset)
+        same = known and data.astype(now.dtype, copy=False).tobytes() == now.tobytes()
+        repeats: dict[tuple[int, int], bool] = self.core.state.setdefault("repeated-writes", {})
+        key = len(self.core.instructions) - 1, storage.serial
+        repeats[key] = same and repeats.get(key, True)
 
     def _rounding(self, options: Any) -> np.random.Generator | None:
         if not options.stochastic:

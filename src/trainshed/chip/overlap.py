@@ -117,7 +117,7 @@ def _clobbered(
             if dirty:
                 _paint(mask, region, victim, victim, False)
         elif dirty and _touches(mask, region, victim):
-            return moment, _overlap_error(columns, k, victim, history, by_serial)
+            return moment, _overlap_error(columns, k, victim, mask, history, by_serial)
     return None
 
 
@@ -152,16 +152,17 @@ def _touches(mask: Array, region: Region, victim: Storage) -> bool:
 
 
 def _overlap_error(
-    columns: Accesses, read: int, victim: Storage, history: list[int], partners: dict[int, Storage]
+    columns: Accesses, read: int, victim: Storage, mask: Array, history: list[int], partners: dict[int, Storage]
 ) -> NkiValidationError:
     instructions = columns.core.instructions
     reader = instructions[int(columns.time[read])]
+    bad = np.zeros_like(mask)
+    for cell in _cells(columns.regions[read], victim, victim):
+        bad[cell] = mask[cell]
     writer, culprit = reader, victim
     for k in reversed(history):
         storage = partners[columns.regions[k].storage]
-        mask = np.zeros((victim.shape[0], victim.row), bool)
-        _paint(mask, columns.regions[k], storage, victim, True)
-        if _touches(mask, columns.regions[read], victim):
+        if any(bad[cell].any() for cell in _cells(columns.regions[k], storage, victim)):
             writer, culprit = instructions[int(columns.time[k])], storage
             break
     return violation(
