@@ -50,8 +50,7 @@ def _syncs(core: NeuronCore) -> list[_Sync]:
         else:
             continue
         counts[kind] = counts.get(kind, -1) + 1
-        if after:
-            found.append(_Sync(time, (*kind, counts[kind]), after, data))
+        found.append(_Sync(time, (*kind, counts[kind]), after, data))
     return found
 
 
@@ -255,10 +254,8 @@ def _same_writes(one: _Touch, rows_a: Array, two: _Touch, rows_b: Array) -> list
 
 
 def _race(left: _Touch, first: int, right: _Touch, second: int, *, same: bool) -> Race:
-    serial = left.columns.regions[first].storage
-    storage = next(
-        s for core in (left.columns.core, right.columns.core) for s in core.storages if s.serial == serial
-    )  # fmt: skip
+    serial, core = left.columns.regions[first].storage, left.columns.core
+    storage = core.launch.cores[serial % core.cores].storages[serial // core.cores]
     return Race(
         storage, left.instruction(first), right.instruction(second), bool(right.columns.write[second]), same
     )  # fmt: skip

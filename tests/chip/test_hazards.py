@@ -1,0 +1,252 @@
+"""Accesses of two cores that nothing orders."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainshed.chip.accesses import accesses
+from trainshed.chip.call import Call
+from trainshed.chip.core import Options, enter, target
+from trainshed.chip.errors import Source
+from trainshed.chip.hazards import divergence, race_error, races
+from trainshed.chip.launch import Launch
+from trainshed.chip.words import MemoryRegion, engine
+from trainshed.numerics.formats import DType
+
+
+def caller():
+    """The line of the test."""
+    frame = sys._getframe(1)
+    while not frame.f_code.co_name.startswith("test_"):
+        frame = frame.f_back
+    return Source(frame.f_code.co_filename, frame.f_lineno)
+
+
+class Pair:
+    """Two cores and what they issue, as records alone."""
+
+    def __init__(self, cores=2):
+        self.launch = Launch(target("trn2"), Options(values=False), cores)
+        self.cores = self.launch.cores
+
+    def tensor(self, shape=(64, 64), name="t"):
+        """A tensor in shared HBM that all cores see."""
+        tensors = []
+        for core in self.cores:
+            enter(core)
+            tensors.append(core.allocate(shape, DType("float32"), MemoryRegion.shared_hbm, name=name))
+        return tensors[0]
+
+    def on(self, index, reads=(), writes=(), opcode="dma_copy", **attributes):
+        enter(self.cores[index])
+        record = Call(opcode).issue(engine.dma, tuple(reads), tuple(writes), attributes=attributes)
+        record.source = caller()
+        return record
+
+    def write(self, index, view):
+        return self.on(index, writes=[view])
+
+    def read(self, index, view):
+        return self.on(index, reads=[view])
+
+    def barrier(self, tensor, cores=(0, 1)):
+        for index in cores:
+            self.on(index, reads=[tensor], opcode="core_barrier", cores=cores)
+
+    def exchange(self, pipe=0, cores=(0, 1)):
+        for index in cores:
+            other = cores[1 - cores.index(index)]
+            self.on(index, opcode="sendrecv", pipe_id=pipe, recv_from_rank=other, send_to_rank=other)
+
+    def races(self):
+        enter(None)
+        return races(self.cores, [accesses(core) for core in self.cores])
+
+
+@pytest.fixture
+def pair():
+    yield Pair()
+    enter(None)
+
+
+def test_a_read_of_what_another_core_writes(pair):
+    t = pair.tensor()
+    writer = pair.write(0, t)
+    reader = pair.read(1, t)
+    (race,), _ = pair.races()
+    error = race_error(race)
+    assert error.rule == "race"
+    assert error.source == reader.source
+    assert str(error) == (
+        f"{reader.source}: dma_copy, t: core 1 reads bytes that dma_copy at {writer.source} writes on core 0, "
+        "in either order: 'nothing orders the two'; expected nki.isa.core_barrier on t between them, or disjoint parts."
+    )
+
+
+def test_a_barrier_orders(pair):
+    t = pair.tensor()
+    pair.write(0, t[0:32])
+    pair.write(1, t[32:64])
+    pair.barrier(t)
+    pair.read(0, t)
+    pair.read(1, t)
+    assert pair.races() == ([], [])
+
+
+def test_a_barrier_before_the_write_does_not(pair):
+    t = pair.tensor()
+    pair.barrier(t)
+    pair.write(0, t)
+    pair.read(1, t)
+    found, _ = pair.races()
+    assert len(found) == 1
+
+
+def test_an_exchange_orders(pair):
+    t = pair.tensor()
+    pair.write(0, t)
+    pair.exchange()
+    pair.read(1, t)
+    assert pair.races() == ([], [])
+
+
+def test_one_way_messages_order_one_way(pair):
+    t = pair.tensor()
+    pair.write(1, t)
+    pair.on(0, opcode="sendrecv", pipe_id=0, recv_from_rank=1, send_to_rank=1)
+    pair.on(1, opcode="sendrecv", pipe_id=0, recv_from_rank=1, send_to_rank=0)
+    pair.read(0, t)
+    assert pair.races() == ([], [])
+    pair.write(1, t)
+    assert len(pair.races()[0]) == 1
+
+
+def test_interleaved_rows_and_columns_are_disjoint(pair):
+    t = pair.tensor()
+    pair.write(0, t[0:64:2])
+    pair.write(1, t[1:64:2])
+    u = pair.tensor(name="u")
+    pair.write(0, u[:, 0:64:2])
+    pair.write(1, u[:, 1:64:2])
+    assert pair.races() == ([], [])
+
+
+def test_one_shared_element_is_enough(pair):
+    t = pair.tensor()
+    pair.write(0, t[0:64:2])
+    pair.write(1, t[62:63, 63:64])
+    (race,), _ = pair.races()
+    assert race.both_write
+    assert not race.same
+
+
+def test_reads_do_not_race(pair):
+    t = pair.tensor()
+    pair.read(0, t)
+    pair.read(1, t)
+    assert pair.races() == ([], [])
+
+
+def test_private_hbm_is_private(pair):
+    for index, core in enumerate(pair.cores):
+        enter(core)
+        t = core.allocate((64, 64), DType("float32"), MemoryRegion.private_hbm)
+        pair.write(index, t)
+        pair.read(index, t)
+    assert pair.races() == ([], [])
+
+
+def test_the_same_write_on_both_cores_is_told_apart(pair):
+    t = pair.tensor()
+    for index in (0, 1):
+        pair.write(index, t)
+        pair.read(index, t)
+    (race,), _ = pair.races()
+    assert race.same
+
+
+def test_a_write_that_changes_nothing_is_no_race(pair):
+    t = pair.tensor()
+    pair.write(0, t)
+    second = pair.write(1, t[0:5])
+    assert len(pair.races()[0]) == 1
+    pair.cores[1].state["repeated-writes"] = {(second.serial, t.storage.serial): True}
+    assert pair.races() == ([], [])
+
+
+def test_a_barrier_on_another_tensor_is_a_finding(pair):
+    t, other = pair.tensor(), pair.tensor(name="other")
+    pair.write(0, t)
+    pair.barrier(other)
+    reader = pair.read(1, t)
+    found, findings = pair.races()
+    assert found == []
+    assert [(f.rule, f.source) for f in findings] == [("barrier-data", reader.source)]
+
+
+def test_order_passes_through_a_third_core():
+    trio = Pair(3)
+    try:
+        t = trio.tensor()
+        trio.write(0, t)
+        trio.exchange(0, (0, 1))
+        trio.exchange(1, (1, 2))
+        trio.read(2, t)
+        assert trio.races() == ([], [])
+        trio.write(1, t)
+        assert len(trio.races()[0]) == 1
+    finally:
+        enter(None)
+
+
+def test_different_programs_are_a_finding(pair):
+    t = pair.tensor()
+    pair.write(0, t[0:1])
+    pair.write(1, t[1:2])
+    found = divergence(pair.cores)
+    assert [f.rule for f in found] == ["lnc-divergence"]
+    assert found[0].source == pair.cores[1].instructions[0].source
+    assert divergence(pair.cores[:1]) == []
+
+
+def test_equal_programs_do_not_diverge(pair):
+    t = pair.tensor()
+    for index in (0, 1):
+        pair.write(index, t[index : index + 1])
+    assert divergence(pair.cores) == []
+
+
+STEP = st.one_of(
+    st.tuples(st.just("barrier")),
+    st.tuples(st.sampled_from([0, 1]), st.booleans(), st.integers(0, 6), st.integers(1, 4), st.integers(1, 3)),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(STEP, max_size=14))
+def test_races_are_conflicts_between_two_barriers(steps):
+    """Against the definition: same bytes, one writes, no barrier between them."""
+    pair = Pair()
+    try:
+        t = pair.tensor((16,))
+        phase, seen, expected = 0, [], False
+        for step in steps:
+            if step == ("barrier",):
+                pair.barrier(t)
+                phase += 1
+                continue
+            index, write, start, count, stride = step
+            places = set(range(start, 16, stride)[:count])
+            view = t.ap([[stride, len(places)]], offset=start)
+            (pair.write if write else pair.read)(index, view)
+            expected |= any(p == phase and i != index and (w or write) and cells & places for p, i, w, cells in seen)
+            seen.append((phase, index, write, places))
+        found, findings = pair.races()
+        assert bool(found) == expected
+        assert findings == []
+    finally:
+        enter(None)

@@ -1,0 +1,178 @@
+"""Explicit addresses that clash."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainshed.chip.accesses import accesses
+from trainshed.chip.call import Call
+from trainshed.chip.core import NeuronCore, Options, enter, target
+from trainshed.chip.errors import NkiValidationError
+from trainshed.chip.overlap import check_overlap
+from trainshed.chip.words import MemoryRegion, engine
+from trainshed.numerics.formats import DType
+
+
+def use(reads=(), writes=(), opcode="touch"):
+    """One instruction that touches tensors, as a record alone."""
+    return Call(opcode).issue(engine.vector, tuple(reads), tuple(writes))
+
+
+def tile(core, address, shape=(128, 16), buffer="sbuf", name=""):
+    return core.allocate(shape, DType("float32"), MemoryRegion(buffer), address=address, name=name)
+
+
+def clash(core):
+    """The error, if any."""
+    try:
+        check_overlap(accesses(core))
+    except NkiValidationError as error:
+        return error
+    return None
+
+
+def test_a_tensor_overwritten_before_its_last_read(core):
+    a, b = tile(core, (0, 0), name="a"), tile(core, (0, 32), name="b")
+    use(writes=[a], opcode="first")
+    culprit = use(writes=[b], opcode="second")
+    reader = use(reads=[a], opcode="third")
+    error = clash(core)
+    assert error.rule == "overlap"
+    assert error.source == reader.source
+    assert str(error) == (
+        f"{reader.source}: third, a: reads bytes that second at {culprit.source} wrote over through: "
+        "'b at address (0, 32)'; expected another address than (0, 0), which still holds live data."
+    )
+
+
+def test_reuse_in_turn_is_legal(core):
+    a, b = tile(core, (0, 0)), tile(core, (0, 0))
+    for _ in range(3):
+        use(writes=[a])
+        use(reads=[a])
+        use(writes=[b])
+        use(reads=[b])
+    assert clash(core) is None
+
+
+def test_a_result_may_replace_its_operand(core):
+    a, b = tile(core, (0, 0)), tile(core, (0, 0))
+    use(writes=[a])
+    use(reads=[a], writes=[b])
+    use(reads=[b])
+    assert clash(core) is None
+
+
+@pytest.mark.parametrize("address", [(0, 64), (64, 0)])
+def test_neighbours_do_not_clash(core, address):
+    a, b = tile(core, (0, 0), (64, 16)), tile(core, address, (64, 16))
+    use(writes=[a])
+    use(writes=[b])
+    use(reads=[a])
+    assert clash(core) is None
+
+
+def test_only_the_bytes_that_are_read_matter(core):
+    a, b = tile(core, (0, 0)), tile(core, (0, 32))  # b covers a's last 8 columns
+    use(writes=[a])
+    use(writes=[b])
+    use(reads=[a[:, 0:8]])
+    assert clash(core) is None
+    use(reads=[a[:, 7:9]])
+    assert clash(core).rule == "overlap"
+
+
+def test_interleaved_columns_do_not_clash(core):
+    a, b = tile(core, (0, 0)), tile(core, (0, 0))
+    use(writes=[a[:, 0:16:2]])
+    use(writes=[b[:, 1:16:2]])
+    use(reads=[a[:, 0:16:2], b[:, 1:16:2]])
+    assert clash(core) is None
+
+
+def test_written_again_is_good_again(core):
+    a, b = tile(core, (0, 0)), tile(core, (0, 0))
+    use(writes=[a])
+    use(writes=[b])
+    use(writes=[a])
+    use(reads=[a])
+    assert clash(core) is None
+
+
+def test_the_culprit_is_the_one_whose_bytes_are_read(core):
+    a, left, right = tile(core, (0, 0)), tile(core, (0, 0), (128, 8), name="l"), tile(core, (0, 32), (128, 8), name="r")
+    use(writes=[a])
+    use(writes=[left])
+    use(writes=[right])
+    use(writes=[a[:, 8:16]])
+    use(reads=[a])
+    assert "'l at address (0, 0)'" in str(clash(core))
+
+
+def test_the_earliest_clash_is_told(core):
+    tensors = [tile(core, (0, 64 * (i // 2)), name=f"t{i}") for i in range(4)]
+    use(writes=tensors[0::2])
+    use(writes=tensors[1::2])
+    first = use(reads=[tensors[2]])
+    use(reads=[tensors[0]])
+    assert clash(core).source == first.source
+
+
+def test_psum_too(core):
+    a, b = tile(core, (0, 0), buffer="psum"), tile(core, (0, 0), buffer="psum")
+    use(writes=[a])
+    use(writes=[b])
+    use(reads=[a])
+    assert clash(core).rule == "overlap"
+
+
+def test_sbuf_and_psum_are_apart(core):
+    a, b = tile(core, (0, 0), buffer="psum"), tile(core, (0, 0))
+    use(writes=[a])
+    use(writes=[b])
+    use(reads=[a])
+    assert clash(core) is None
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(1, 2), st.integers(1, 6)), min_size=2, max_size=5
+    ),
+    st.lists(
+        st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3), st.integers(1, 6), st.integers(1, 2)),
+        max_size=15,
+    ),
+)
+def test_like_a_memory_that_remembers_who_wrote_last(places, steps):
+    """Against a plain model: each byte (column of one partition) knows the last tensor written there."""
+    core = NeuronCore(target("trn2"), Options())
+    enter(core)
+    try:
+        tensors = [tile(core, (p * 32, o * 4), (n * 32 if p * 32 + n * 32 <= 128 else 32, w)) for p, o, n, w in places]
+        owner, held, wrong = {}, [{} for _ in tensors], False
+        for which, write, start, count, step in steps:
+            i = which % len(tensors)
+            tensor = tensors[i]
+            columns = range(tensor.shape[1])[start : start + count : step]
+            if not columns:
+                continue
+            view = tensor[:, columns.start : columns.stop : step]
+            partition, offset = tensor.storage.address
+            cells = [(p + partition, c + offset // 4) for p in range(tensor.shape[0]) for c in columns]
+            use(writes=[view]) if write else use(reads=[view])
+            for cell in cells:
+                if write:
+                    owner[cell] = i
+                    held[i][cell] = True
+                elif held[i].get(cell) and owner[cell] != i:
+                    wrong = True
+                elif not held[i].get(cell) and any(h.get(cell) for h in held):
+                    return  # read before it was written: another rule's business
+            if wrong:
+                break
+        assert (clash(core) is not None) == wrong
+    finally:
+        enter(None)
