@@ -126,6 +126,9 @@ class Call:
             work, attributes or {}, self.source, self.name,
         )  # fmt: skip
         core.instructions.append(record)
+        for item in writes:
+            if isinstance(item, NkiTensor):
+                item.storage.changed = True
         return record
 
     # --- operands -----------------------------------------------------------------------------------------

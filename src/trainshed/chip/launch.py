@@ -37,6 +37,8 @@ class Launch:
         self._done = [False] * cores
         self._waiting: dict[int, tuple[Callable[[], bool], str, Source]] = {}
         self._error: BaseException | None = None
+        #: What the kernel returned on core 0, before it becomes arrays.
+        self.returned: Any = None
 
     # --- running ------------------------------------------------------------------------------------------
 

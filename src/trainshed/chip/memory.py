@@ -23,7 +23,7 @@ class Storage:
     """
 
     __slots__ = (
-        "address", "argument", "buffer", "data", "dtype", "matmul", "name", "nbytes", "row", "scale", "serial",
+        "address", "argument", "buffer", "changed", "data", "dtype", "matmul", "name", "nbytes", "row", "scale", "serial",
         "shape", "shared", "source", "written",
     )  # fmt: skip
 
@@ -55,6 +55,8 @@ class Storage:
         self.written: bool | np.ndarray[Any, Any] = data is not None
         #: PSUM only: which bytes hold a matmul's accumulation (same meaning as ``written``).
         self.matmul: bool | np.ndarray[Any, Any] = False
+        #: An instruction wrote to it.
+        self.changed = False
         #: A parameter of the kernel.
         self.argument = data is not None
         #: Seen by both cores of a logical NeuronCore.

@@ -1,0 +1,180 @@
+"""Between a user's arrays and a kernel's tensors: NumPy, PyTorch and JAX arrays in, the same kind out."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from trainshed.chip.call import array
+from trainshed.chip.core import NeuronCore
+from trainshed.chip.errors import violation
+from trainshed.chip.registers import VirtualRegister
+from trainshed.chip.tensor import NkiTensor
+from trainshed.chip.words import MemoryRegion, NKIObject
+from trainshed.numerics.formats import PACKED, DType, lookup
+
+Array = np.ndarray[Any, Any]
+#: What frameworks hand over in 64 bits goes to the device in 32.
+_NARROW = {np.dtype(np.int64): np.int32, np.dtype(np.uint64): np.uint32, np.dtype(np.float64): np.float32}
+
+
+def is_torch(value: object) -> bool:
+    """Whether a value is a PyTorch tensor (PyTorch is never imported to find out)."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def is_array(value: object) -> bool:
+    """Whether a value is an array of NumPy, PyTorch or JAX."""
+    return (
+        isinstance(value, np.ndarray)
+        or is_torch(value)
+        or (type(value).__module__.split(".")[0] in ("jax", "jaxlib") and hasattr(value, "__array__"))
+    )
+
+
+def to_numpy(value: Any) -> Array:
+    """The values of any array; PyTorch's bfloat16 and float8 keep their bits."""
+    if not is_torch(value):
+        return np.asarray(value)
+    kind = lookup(value.dtype)
+    tensor = value.detach().cpu().contiguous()
+    if kind is None or kind.storage.isbuiltin == 1:
+        return np.asarray(tensor.numpy())
+    torch = sys.modules["torch"]
+    bits = tensor.view(torch.uint8 if kind.itemsize == 1 else torch.int16)
+    return np.asarray(bits.numpy()).view(kind.storage)
+
+
+@dataclasses.dataclass
+class Taken:
+    """One array argument: what the user gave, and the tensor it became."""
+
+    given: Any
+    values: Array
+    tensor: NkiTensor
+
+    def give_back(self) -> None:
+        """What the kernel wrote, into the user's array (the vendor's simulator updates inputs in place)."""
+        if isinstance(self.given, np.ndarray):
+            if self.given.flags.writeable:
+                np.copyto(self.given, self.values.reshape(self.given.shape), casting="unsafe")
+        elif is_torch(self.given):
+            with sys.modules["torch"].no_grad():
+                self.given.copy_(to_torch(self.values.reshape(self.given.shape)))
+
+
+class Arguments:
+    """A call's arguments with every array made a tensor in HBM, wherever it is nested."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], names: dict[int, str]) -> None:
+        self.taken: list[Taken] = []
+        self._of: dict[int, Taken] = {}
+        self._args, self._kwargs, self._names = args, kwargs, names
+        self.torch = any(is_torch(value) for value in _leaves((args, kwargs)))
+
+    def for_core(self, core: NeuronCore) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of one core: tensors are made for the first and shared by the others."""
+        args = tuple(self._take(value, core, self._names.get(i, f"arg{i}")) for i, value in enumerate(self._args))
+        return args, {name: self._take(value, core, name) for name, value in self._kwargs.items()}
+
+    def _take(self, value: Any, core: NeuronCore, name: str) -> Any:
+        if is_array(value):
+            known = self._of.get(id(value))
+            if known is None:
+                known = self._of[id(value)] = _tensor(value, core, name)
+                self.taken.append(known)
+            shared = known.tensor
+            return NkiTensor(shared.shape, shared.dtype, shared.storage)
+        return rebuild(value, lambda item: self._take(item, core, name))
+
+
+def _tensor(value: Any, core: NeuronCore, name: str) -> Taken:
+    values = to_numpy(value)
+    values = values.astype(_NARROW[values.dtype]) if values.dtype in _NARROW else values
+    kind = lookup(values.dtype)
+    if kind is None:
+        raise violation(
+            "kernel", name, "dtype of the array", value=str(values.dtype), rule="dtype",
+            expected="a dtype of nki.language",
+        )  # fmt: skip
+    shape = values.shape or (1,)
+    # A kernel never sees the user's own memory: what it writes is copied back when it ends.
+    stored = np.array(values, order="C", copy=True).reshape(shape)
+    inside = stored.view(kind.storage) if kind in PACKED else stored
+    if not core.options.precise and kind.is_float:
+        inside = inside.astype(np.float32)
+    tensor = core.allocate(shape, kind, MemoryRegion.shared_hbm, name=name, data=inside)
+    return Taken(value, stored if core.options.precise else inside, tensor)
+
+
+def rebuild(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Containers with their items changed; a container none of whose items change is returned as it is."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(change(item) for item in value))
+    if isinstance(value, tuple | list):
+        items = [change(item) for item in value]
+        return value if all(a is b for a, b in zip(items, value, strict=True)) else type(value)(items)
+    if isinstance(value, dict):
+        changed = {key: change(item) for key, item in value.items()}
+        return value if all(changed[key] is value[key] for key in value) else changed
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if hasattr(value, f.name)}
+        new = {key: change(item) for key, item in fields.items()}
+        return value if all(new[key] is fields[key] for key in fields) else _copy(value, new)
+    if isinstance(value, NKIObject) and not isinstance(value, NkiTensor | VirtualRegister) and hasattr(value, "__dict__"):
+        new = {key: change(item) for key, item in vars(value).items()}
+        return value if all(new[key] is vars(value)[key] for key in new) else _copy(value, new)
+    return value
+
+
+def _copy(value: Any, attributes: dict[str, Any]) -> Any:
+    made = object.__new__(type(value))
+    for name, item in {**getattr(value, "__dict__", {}), **attributes}.items():
+        object.__setattr__(made, name, item)
+    return made
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple | list):
+        for item in value:
+            yield from _leaves(item)
+    elif isinstance(value, dict):
+        yield from _leaves(list(value.values()))
+    else:
+        yield value
+
+
+def results(value: Any, *, torch: bool) -> Any:
+    """What a kernel returned, tensors as arrays."""
+    if isinstance(value, NkiTensor):
+        values = outside(value)
+        return to_torch(values) if torch else values
+    if isinstance(value, VirtualRegister):
+        return value.get()
+    return rebuild(value, lambda item: results(item, torch=torch))
+
+
+def outside(tensor: NkiTensor) -> Array:
+    """A copy of a tensor's values as a user's array."""
+    values = np.ascontiguousarray(array(tensor))
+    kind: DType = tensor.dtype
+    if tensor.storage.scale != 1:
+        return values.astype(kind.storage) if kind.is_float else values
+    return values.view(kind.outside) if kind in PACKED else np.array(values)
+
+
+def to_torch(values: Array) -> Any:
+    """A PyTorch tensor of the same values (PyTorch is loaded: an argument was its tensor)."""
+    torch = sys.modules["torch"]
+    kind = lookup(values.dtype)
+    if kind is None or kind.storage.isbuiltin == 1:
+        wide = {"uint16": np.int32, "uint32": np.int64}.get(str(values.dtype)) if values.dtype.names is None else None
+        plain = values.view(values.dtype[0]) if values.dtype.names else values
+        return torch.from_numpy(plain.astype(wide) if wide else plain)
+    bits = torch.from_numpy(values.view(np.uint8 if kind.itemsize == 1 else np.int16))
+    return bits.view(getattr(torch, str(kind), torch.uint8))

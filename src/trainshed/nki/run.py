@@ -1,0 +1,168 @@
+"""``nki.jit`` and ``nki.simulate``: a Python function run as a kernel on virtual NeuronCores.
+
+Source: the vendor's pages on ``nki.jit``, ``nki.simulate`` and the simulator's guide.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from trainshed.chip.core import NeuronCore, Options, Target, running
+from trainshed.chip.core import target as chip_target
+from trainshed.chip.launch import Launch
+from trainshed.core.errors import UserError, unknown_name
+from trainshed.nki.arguments import Arguments, results
+
+#: Names of generations in ``NEURON_PLATFORM_TARGET_OVERRIDE`` and ``NKI_NC_VERSION``.
+TARGETS = {
+    "trn1": "trn1", "inf2": "trn1", "gen2": "trn1", "trn2": "trn2", "gen3": "trn2", "trn3": "trn3", "gen4": "trn3",
+    "v2": "trn1", "v3": "trn2", "v4": "trn3", "2": "trn1", "3": "trn2", "4": "trn3",
+}  # fmt: skip
+
+
+def default_target(name: str | None = None) -> Target:
+    """The generation asked for, else the environment's, else Trainium3 (as the vendor's simulator)."""
+    where = "target"
+    if name is None:
+        for variable in ("NEURON_PLATFORM_TARGET_OVERRIDE", "NKI_NC_VERSION"):
+            if os.environ.get(variable):
+                name, where = os.environ[variable], variable
+                break
+        else:
+            name = "trn3"
+    if name not in TARGETS:
+        raise unknown_name("target", name, TARGETS, where=where)
+    return chip_target(TARGETS[name])
+
+
+def default_options(values: bool = True, quantize_rule: str | None = None) -> Options:
+    """What the vendor's environment variables say."""
+    return Options(
+        values=values,
+        precise=os.environ.get("NKI_PRECISE_FP", "1") != "0",
+        stochastic=os.environ.get("NEURON_RT_STOCHASTIC_ROUNDING_EN", "0") == "1",
+        seed=int(os.environ.get("NEURON_RT_STOCHASTIC_ROUNDING_SEED", "0") or 0),
+        quantize_rule=quantize_rule or os.environ.get("TRAINSHED_QUANTIZE_RULE", "0.5"),
+    )
+
+
+class Kernel:
+    """A kernel: call it, choose its cores with ``kernel[lnc]``, or give it to ``nki.simulate``."""
+
+    def __init__(self, function: Callable[..., Any], grid: tuple[int, ...] | None = None, **options: Any) -> None:
+        self.function = function
+        self.grid = grid
+        self.options = options
+        self.schedule: tuple[Any, ...] = ()
+        functools.update_wrapper(self, function)
+
+    def __getitem__(self, grid: Any) -> Kernel:
+        made = Kernel(self.function, _grid(grid), **self.options)
+        made.schedule = self.schedule
+        return made
+
+    def with_schedule(self, schedule: Sequence[Any]) -> Kernel:
+        """Ordering constraints between named instructions: ``[(consumer, producer or [producers]), …]``."""
+        made = Kernel(self.function, self.grid, **self.options)
+        made.schedule = tuple(schedule)
+        return made
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Inside a kernel a plain call; outside, the kernel runs on virtual NeuronCores."""
+        if running() is not None:
+            return self.function(*args, **kwargs)
+        return Simulated(self)(*args, **kwargs)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else functools.partial(self, instance)
+
+
+def _grid(grid: Any) -> tuple[int, ...]:
+    sizes = grid if isinstance(grid, tuple | list) else (grid,)
+    try:
+        found = tuple(int(size) for size in sizes)
+    except (TypeError, ValueError):
+        found = ()
+    if not found or any(size < 1 for size in found):
+        raise UserError("launch grid", where="kernel[…]", value=grid, expected="positive whole numbers, e.g. kernel[2]")
+    return found
+
+
+def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Make a function a kernel; with options, the decorator that does."""
+    if function is None:
+        return functools.partial(jit, **options)
+    return function if isinstance(function, Kernel) else Kernel(function, **options)
+
+
+class Simulated:
+    """What ``nki.simulate`` returns: call it with arrays. ``profile`` describes the last run."""
+
+    def __init__(
+        self, kernel: Any, *, target: str | None = None, values: bool = True, quantize_rule: str | None = None,
+        check: bool = True,
+    ) -> None:  # fmt: skip
+        self.kernel: Kernel = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
+        self._target, self._values, self._rule, self._check = target, values, quantize_rule, check
+        self.launch: Launch | None = None
+
+    def __getitem__(self, grid: Any) -> Simulated:
+        return Simulated(
+            self.kernel[grid], target=self._target, values=self._values, quantize_rule=self._rule, check=self._check
+        )
+
+    @property
+    def lnc(self) -> int:
+        """Physical cores of the launch."""
+        return math.prod(self.kernel.grid or (1,))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        target = default_target(self._target)
+        options = default_options(self._values, self._rule)
+        launch = self.launch = Launch(target, options, self.lnc)
+        arguments = Arguments(args, kwargs, _names(self.kernel.function, len(args)))
+        first = arguments.for_core(launch.cores[0])
+        given = [first] + [arguments.for_core(core) for core in launch.cores[1:]]
+
+        def body(core: NeuronCore) -> Any:
+            core.grid = self.kernel.grid or ()
+            positional, named = given[core.index]
+            return self.kernel.function(*positional, **named)
+
+        returned = launch.run(body)[0]
+        launch.returned = returned
+        for taken in arguments.taken:
+            if taken.tensor.storage.changed:
+                taken.give_back()
+        return results(returned, torch=arguments.torch)
+
+
+def _names(function: Callable[..., Any], count: int) -> dict[int, str]:
+    try:
+        parameters = list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return {}
+    return dict(enumerate(parameters[:count]))
+
+
+def simulate(
+    kernel: Any, *, target: str | None = None, values: bool = True, quantize_rule: str | None = None
+) -> Simulated:
+    """A callable that runs ``kernel`` (or ``kernel[lnc]``) on virtual NeuronCores.
+
+    Args:
+        kernel: an ``@nki.jit`` kernel or a plain function.
+        target: ``trn1``, ``trn2`` or ``trn3``; default the environment's, else ``trn3``.
+        values: compute; otherwise only check and record.
+        quantize_rule: ``"0.5"`` (default) or ``"0.4"``: which release's scale rule ``quantize_mx`` follows.
+
+    Returns:
+        A callable: arrays in (NumPy, PyTorch), arrays of the same kind out; inputs that the kernel writes are
+        updated in place. Its ``profile`` describes the last run.
+    """
+    return Simulated(kernel, target=target, values=values, quantize_rule=quantize_rule)
