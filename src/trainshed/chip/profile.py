@@ -225,14 +225,14 @@ def _transpose_finding(count: int, total: int, cores: Iterable[NeuronCore]) -> l
 
 @lru_cache(maxsize=65536)
 def _adjacent(dtype: str, pattern: tuple[tuple[int, int], ...]) -> int:
-    """Bytes of one run of adjacent elements."""
-    size = DType(dtype).itemsize
+    """Bytes of one run of adjacent elements, in the order of the pattern."""
     run = 1
-    for stride, count in sorted((abs(s), n) for s, n in pattern if n > 1 and s):
-        if stride != run:
-            break
-        run *= count
-    return run * size
+    for stride, count in reversed(pattern):
+        if count > 1:
+            if stride != run:
+                break
+            run *= count
+    return run * DType(dtype).itemsize
 
 
 def _bytes(region: Region) -> int:
