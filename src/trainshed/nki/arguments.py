@@ -126,7 +126,11 @@ def rebuild(value: Any, change: Callable[[Any], Any]) -> Any:
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if hasattr(value, f.name)}
         new = {key: change(item) for key, item in fields.items()}
         return value if all(new[key] is fields[key] for key in fields) else _copy(value, new)
-    if isinstance(value, NKIObject) and not isinstance(value, NkiTensor | VirtualRegister) and hasattr(value, "__dict__"):
+    if (
+        isinstance(value, NKIObject)
+        and not isinstance(value, NkiTensor | VirtualRegister)
+        and hasattr(value, "__dict__")
+    ):
         new = {key: change(item) for key, item in vars(value).items()}
         return value if all(new[key] is vars(value)[key] for key in new) else _copy(value, new)
     return value

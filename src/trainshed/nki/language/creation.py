@@ -40,9 +40,7 @@ def ndarray(
     """A new tensor, not initialised. ``address`` is (first partition, byte in each partition) on chip."""
     sizes = tuple(int(size) for size in (shape if isinstance(shape, tuple | list) else (shape,)))
     place = None if address is None else (int(address[0]), int(address[1]))
-    return active().allocate(
-        sizes, as_dtype(dtype, "ndarray"), as_buffer(buffer), name=name or "", address=place
-    )
+    return active().allocate(sizes, as_dtype(dtype, "ndarray"), as_buffer(buffer), name=name or "", address=place)
 
 
 def _filled(shape: Sequence[int], value: Any, dtype: Any, buffer: Any, name: str) -> NkiTensor:

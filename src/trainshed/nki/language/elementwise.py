@@ -244,12 +244,16 @@ def trunc(x: NkiTensor, dtype: Any = None) -> NkiTensor:
 
 def mod(x: Any, y: Any, dtype: Any = None) -> NkiTensor:
     """Not supported by the hardware."""
-    raise violation("mod", "", "function", value="mod", rule="unsupported", expected="nl.floor, nl.multiply, nl.subtract")
+    raise violation(
+        "mod", "", "function", value="mod", rule="unsupported", expected="nl.floor, nl.multiply, nl.subtract"
+    )
 
 
 def fmod(x: Any, y: Any, dtype: Any = None) -> NkiTensor:
     """Not supported by the hardware."""
-    raise violation("fmod", "", "function", value="fmod", rule="unsupported", expected="nl.trunc, nl.multiply, nl.subtract")
+    raise violation(
+        "fmod", "", "function", value="fmod", rule="unsupported", expected="nl.trunc, nl.multiply, nl.subtract"
+    )
 
 
 def sin(x: NkiTensor, dtype: Any = None) -> NkiTensor:
