@@ -14,7 +14,8 @@ import numpy as np
 from trainshed.chip.core import NeuronCore
 from trainshed.chip.memory import Storage
 from trainshed.chip.record import Region
-from trainshed.numerics.formats import DType
+from trainshed.chip.words import MemoryRegion
+from trainshed.numerics.formats import DTYPES
 
 Array = np.ndarray[Any, Any]
 
@@ -43,6 +44,14 @@ class Accesses:
         low, high = np.searchsorted(storages, (serial, serial + 1))
         found: Array = order[low:high]
         return found
+
+
+_SIZES = {str.__str__(name): kind.itemsize for name, kind in DTYPES.items()}
+
+
+def itemsize(region: Region) -> int:
+    """Bytes of one element (a plain look-up: regions are many)."""
+    return _SIZES[str.__str__(region.dtype)]
 
 
 def accesses(core: NeuronCore) -> Accesses:
@@ -86,15 +95,16 @@ def lives(columns: Accesses, buffer: str) -> Lives:
     first[index[::-1]] = time[::-1]
     wrote[index[write][::-1]] = time[write][::-1]
     first = np.where(wrote >= 0, wrote, first)
-    used = [
-        i for i, storage in enumerate(core.storages) if last[i] >= 0 and storage.buffer.value == buffer
-    ]  # fmt: skip
+    where = MemoryRegion(buffer)
+    used = [i for i in np.flatnonzero(last >= 0).tolist() if core.storages[i].buffer is where]
     return Lives([core.storages[i] for i in used], first[used], np.maximum(first[used], last[used]))
 
 
-def runs(dtype: str, offset: int, pattern: tuple[tuple[int, int], ...]) -> tuple[Array, Array]:
-    """Where a region's runs of adjacent bytes start and stop, in bytes of its storage (in no order)."""
-    size = DType(dtype).itemsize
+def runs(size: int, offset: int, pattern: tuple[tuple[int, int], ...]) -> tuple[Array, Array]:
+    """Where a pattern's runs of adjacent bytes start and stop, in bytes of its storage (in no order).
+
+    ``size``: bytes of one element.
+    """
     start, run = offset * size, size
     outer: list[tuple[int, int]] = []
     dims = []
@@ -116,12 +126,12 @@ def runs(dtype: str, offset: int, pattern: tuple[tuple[int, int], ...]) -> tuple
 
 def region_runs(region: Region) -> tuple[Array, Array]:
     """``runs`` of a region."""
-    return runs(region.dtype, region.offset, region.pattern)
+    return runs(itemsize(region), region.offset, region.pattern)
 
 
 def extent(region: Region) -> tuple[int, int]:
     """First byte and one past the last byte of a region in its storage."""
-    size = DType(region.dtype).itemsize
+    size = itemsize(region)
     low = high = region.offset
     for stride, count in region.pattern:
         if stride > 0:
@@ -143,12 +153,12 @@ def union(starts: Array, stops: Array) -> tuple[Array, Array]:
 
 def columns_of(region: Region, row: int) -> tuple[slice, list[tuple[int, int]]]:
     """An on-chip region as partitions of its storage and runs of bytes in each; ``row``: bytes per partition."""
-    size = DType(region.dtype).itemsize
+    size = itemsize(region)
     partition, column = divmod(region.offset * size, row)
     stride, count = region.pattern[0]
     step = stride * size // row if count > 1 else 0
     step, count = (step, count) if step > 0 else (1, 1)
-    starts, stops = runs(region.dtype, column // size, region.pattern[1:])
+    starts, stops = runs(size, column // size, region.pattern[1:])
     return slice(partition, partition + step * (count - 1) + 1, step), list(
         zip(starts.tolist(), stops.tolist(), strict=True)
     )

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from trainshed.chip.accesses import Accesses, accesses, region_runs, union
+from trainshed.chip.accesses import Accesses, accesses, itemsize, region_runs, union
 from trainshed.chip.allocate import Allocation, allocate
 from trainshed.chip.core import NeuronCore
 from trainshed.chip.errors import Source
@@ -26,7 +26,6 @@ from trainshed.chip.memory import Storage
 from trainshed.chip.overlap import check_overlap, title
 from trainshed.chip.record import Instruction, Region
 from trainshed.chip.words import MemoryRegion, engine
-from trainshed.numerics.formats import DType
 
 #: Bytes per partition that a DMA should move at least. Source: DMA bandwidth guide, "Bandwidth vs. Payload Size".
 SMALL_PARTITION = 2048
@@ -224,7 +223,7 @@ def _transpose_finding(count: int, total: int, cores: Iterable[NeuronCore]) -> l
 
 
 @lru_cache(maxsize=65536)
-def _adjacent(dtype: str, pattern: tuple[tuple[int, int], ...]) -> int:
+def _adjacent(size: int, pattern: tuple[tuple[int, int], ...]) -> int:
     """Bytes of one run of adjacent elements, in the order of the pattern."""
     run = 1
     for stride, count in reversed(pattern):
@@ -232,17 +231,17 @@ def _adjacent(dtype: str, pattern: tuple[tuple[int, int], ...]) -> int:
             if stride != run:
                 break
             run *= count
-    return run * DType(dtype).itemsize
+    return run * size
 
 
 def _bytes(region: Region) -> int:
-    return math.prod(count for _, count in region.pattern) * DType(region.dtype).itemsize
+    return math.prod(count for _, count in region.pattern) * itemsize(region)
 
 
 def _run(region: Region) -> int:
     """Bytes of one descriptor's side."""
     pattern = region.pattern[1:] if region.buffer.on_chip else region.pattern
-    return _adjacent(region.dtype, pattern)
+    return _adjacent(itemsize(region), pattern)
 
 
 def _transfers(cores: Iterable[NeuronCore]) -> Iterable[Instruction]:
@@ -368,11 +367,10 @@ def _unwritten(cores: list[NeuronCore], columns: Iterable[Accesses]) -> list[Fin
     """HBM tensors of the kernel that are never, or not wholly, written."""
     found = []
     pieces: dict[int, list[Region]] = {}
+    hbm = [s.serial for core in cores for s in core.storages if not s.buffer.on_chip and s.written is not True]
     for column in columns:
-        for k in np.flatnonzero(column.write).tolist():
-            region = column.regions[k]
-            if not region.buffer.on_chip:
-                pieces.setdefault(region.storage, []).append(region)
+        for k in np.flatnonzero(column.write & np.isin(column.storage, hbm)).tolist():
+            pieces.setdefault(column.regions[k].storage, []).append(column.regions[k])
     for core in cores:
         for storage in core.storages:
             if storage.buffer.on_chip or storage.argument or storage.source is None:
