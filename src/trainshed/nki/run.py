@@ -15,6 +15,7 @@ from typing import Any
 from trainshed.chip.core import NeuronCore, Options, Target, running
 from trainshed.chip.core import target as chip_target
 from trainshed.chip.launch import Launch
+from trainshed.chip.profile import Checked, Profile, check, profile
 from trainshed.core.errors import UserError, unknown_name
 from trainshed.nki.arguments import Arguments, results
 
@@ -110,6 +111,8 @@ class Simulated:
         self.kernel: Kernel = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
         self._target, self._values, self._rule, self._check = target, values, quantize_rule, check
         self.launch: Launch | None = None
+        self._checked: Checked | None = None
+        self._profile: Profile | None = None
 
     def __getitem__(self, grid: Any) -> Simulated:
         return Simulated(
@@ -121,10 +124,20 @@ class Simulated:
         """Physical cores of the launch."""
         return math.prod(self.kernel.grid or (1,))
 
+    @property
+    def profile(self) -> Profile:
+        """Instructions, traffic, peaks of memory and findings of the last run."""
+        if self.launch is None:
+            raise UserError("profile", where="nki.simulate", value=None, expected="a call of the kernel first")
+        if self._profile is None:
+            self._profile = profile(self.launch, self._checked)
+        return self._profile
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         target = default_target(self._target)
         options = default_options(self._values, self._rule)
         launch = self.launch = Launch(target, options, self.lnc)
+        self._checked = self._profile = None
         arguments = Arguments(args, kwargs, _names(self.kernel.function, len(args)))
         first = arguments.for_core(launch.cores[0])
         given = [first] + [arguments.for_core(core) for core in launch.cores[1:]]
@@ -135,6 +148,8 @@ class Simulated:
             return self.kernel.function(*positional, **named)
 
         returned = launch.run(body)[0]
+        if self._check:
+            self._checked = check(launch)
         launch.returned = returned
         for taken in arguments.taken:
             if taken.tensor.storage.changed:
