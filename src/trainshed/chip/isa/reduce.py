@@ -70,7 +70,7 @@ def check_initial(call: Call, operand: str, command: Any, value: Any, data: NkiT
     """The initial value of the accumulators: with ``load_reduce`` only, a scalar or ``(P, 1)`` of float32."""
     if command is not reduce_cmd.load_reduce:
         empty = value is None or (not isinstance(value, NkiTensor) and value == unset)
-        call.require(empty, operand, "initial value with", command.name, f"{unset}: only load_reduce", "reduce-init")
+        call.require(empty, operand, "initial value with", str(command), f"{unset}: only load_reduce", "reduce-init")
         return
     call.require(value is not None, operand, "initial value", value, "one, for load_reduce", "reduce-init")
     if isinstance(value, NkiTensor):
@@ -102,8 +102,8 @@ def tensor_scalar_reduce(
         tiles(call, reduce_res=reduce_res)
         direct(call, reduce_res=reduce_res)
         per_partition(call, "reduce_res", reduce_res, data)
-    lanes = begin(call, data, reduce_cmd, _REDUCING)
     check_initial(call, "reduce_init", reduce_cmd, reduce_init, data)
+    lanes = begin(call, data, reduce_cmd, _REDUCING)
     record = call.issue(
         engine.vector, (data, operand0, reduce_init), (dst, reduce_res), elements=dst.free_size,
         attributes={"op0": function.name, "reduce_op": reduction.name, "reduce_cmd": reduce_cmd.name},

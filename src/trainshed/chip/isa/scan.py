@@ -104,9 +104,9 @@ def tensor_scalar_cumulative(
         call.require(good, operand, "dtype", tensor.dtype, "one of at most 16 bits, or a float", "dtype")
     call.same_elements("dst", dst, src)
     check_operand(call, "imm0", first, imm0, src)
-    lanes = begin(call, src, reduce_cmd, _COMMANDS)
     if reduce_cmd is _cmd.load_reduce:
         check_initial(call, "imm1", reduce_cmd, imm1, src)
+    lanes = begin(call, src, reduce_cmd, _COMMANDS)
     record = call.issue(
         engine.vector, (src, imm0, imm1), (dst,), elements=dst.free_size,
         attributes={"op0": first.name, "op1": second.name, "reduce_cmd": reduce_cmd.name},
