@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainshed.chip.accesses import columns_of, extent, region_runs, union
+from trainshed.chip.accesses import columns_of, extent, meet, region_runs, union
 from trainshed.chip.record import Region
 from trainshed.chip.words import MemoryRegion
 
@@ -53,3 +53,9 @@ def test_on_chip_regions_are_partitions_and_columns():
 def test_a_broadcast_over_partitions_is_one_partition():
     region = Region(0, MemoryRegion.sbuf, "float32", 16, ((0, 128), (1, 16)))
     assert columns_of(region, 64) == (slice(1, 2, 1), [(0, 64)])
+
+
+@given(regions(), regions())
+def test_regions_meet_where_they_share_a_byte(one, two):
+    assert meet(one, two) == bool(byte_set(one) & byte_set(two))
+    assert not meet(one, two._replace(storage=1))

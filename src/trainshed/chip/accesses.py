@@ -141,6 +141,16 @@ def extent(region: Region) -> tuple[int, int]:
     return low * size, (high + 1) * size
 
 
+def meet(one: Region, two: Region) -> bool:
+    """Whether two regions share a byte (of one storage)."""
+    if one.storage != two.storage:
+        return False
+    starts, stops = union(*region_runs(one))
+    low, high = region_runs(two)
+    place = np.searchsorted(starts, high) - 1
+    return bool(((place >= 0) & (stops[place] > low)).any())
+
+
 def union(starts: Array, stops: Array) -> tuple[Array, Array]:
     """The same bytes as disjoint runs in rising order."""
     order = np.argsort(starts, kind="stable")

@@ -16,6 +16,7 @@ from trainshed.chip.core import NeuronCore, Options, Target, running
 from trainshed.chip.core import target as chip_target
 from trainshed.chip.launch import Launch
 from trainshed.chip.profile import Checked, Profile, check, profile
+from trainshed.chip.schedule import apply_schedule
 from trainshed.core.errors import UserError, unknown_name
 from trainshed.nki.arguments import Arguments, results
 
@@ -148,6 +149,7 @@ class Simulated:
             return self.kernel.function(*positional, **named)
 
         returned = launch.run(body)[0]
+        apply_schedule(launch.cores, self.kernel.schedule)
         if self._check:
             self._checked = check(launch)
         launch.returned = returned
