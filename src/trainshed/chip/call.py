@@ -160,9 +160,7 @@ class Call:
 
     def write(self, operand: str, tensor: NkiTensor, values: Array) -> None:
         """Store values (float32 is cast to the tensor's dtype; the same dtype is copied bit by bit)."""
-        options = self.core.options
-        wide = tensor.storage.scale != 1
-        data = values if wide else from_float32(values, tensor.dtype, stochastic=self._rounding(options))
+        data = self.cast(tensor, values)
         if data.shape != tensor.shape:
             data = data.reshape(tensor.shape)
         if tensor.indirection is not None:
@@ -189,6 +187,12 @@ class Call:
         key = len(self.core.instructions) - 1, storage.serial
         repeats[key] = same and repeats.get(key, True)
 
+    def cast(self, tensor: NkiTensor, values: Array) -> Array:
+        """Values in the NumPy dtype of a tensor's storage."""
+        if tensor.storage.scale != 1:
+            return values.astype(np.float32, copy=False)
+        return from_float32(values, tensor.dtype, stochastic=self._rounding(self.core.options))
+
     def _rounding(self, options: Any) -> np.random.Generator | None:
         if not options.stochastic:
             return None
@@ -208,10 +212,14 @@ class Call:
             storage.written = True
 
     def _gather(self, operand: str, tensor: NkiTensor) -> Array:
-        raise NotImplementedError
+        from trainshed.chip.indirect import gather
+
+        return gather(self, operand, tensor)
 
     def _scatter(self, operand: str, tensor: NkiTensor, values: Array) -> None:
-        raise NotImplementedError
+        from trainshed.chip.indirect import scatter
+
+        scatter(self, operand, tensor, values)
 
 
 def array(tensor: NkiTensor) -> Array:

@@ -1,0 +1,201 @@
+"""Views that find their place at run time: resolved to addresses, gathered, scattered.
+
+``scalar`` moves a whole view; ``vector`` gives every row of a DMA in HBM its own start; ``free`` picks columns of
+every partition (tensor indirection of NeuronCore-v4). An index outside its dimension is an error, or, where the
+instruction's ``oob_mode`` says so, skips what it names.
+
+Source: the pages on access patterns (``nki-aps``), DGE (``nki-dge``) and ``NkiTensor.indirect``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trainshed.chip.call import Array, Call, array
+from trainshed.chip.memory import mark
+from trainshed.chip.registers import VirtualRegister
+from trainshed.chip.tensor import NkiTensor
+from trainshed.chip.words import engine, nc_version
+
+#: Partitions that share a list of free offsets, by engine. Source: ``NkiTensor.indirect``.
+GROUP = {engine.tensor: 32}
+GROUP_OTHERS = 16
+
+
+def index_values(call: Call, operand: str, index: NkiTensor | VirtualRegister) -> Array:
+    """The indices of an indirect view as int64."""
+    if isinstance(index, VirtualRegister):
+        return np.asarray([index.get()], np.int64)
+    if index.buffer.value != "sbuf" and not (index.size == 1 and not index.buffer.on_chip):
+        raise call.fail(operand, "memory of the index", index.buffer.value, "sbuf", "memory")
+    if not index.dtype.is_integer:
+        raise call.fail(operand, "dtype of the index", index.dtype, "an integer dtype", "dtype")
+    return call.read(f"index of {operand}", index).astype(np.int64)
+
+
+def scalar(call: Call, operand: str, tensor: NkiTensor, skip: bool = False) -> NkiTensor | None:
+    """The direct view a scalar-indirect one means now; None when it is out of bounds and may be skipped."""
+    indirection = tensor.indirection
+    assert indirection is not None
+    indices = index_values(call, operand, indirection.index)
+    if indices.size != 1:
+        raise call.fail(operand, "elements of the scalar offset", indices.size, "1", "indirection")
+    index = int(indices.reshape(-1)[0])
+    view = NkiTensor(
+        tensor.shape, tensor.dtype, tensor.storage, tensor.strides, tensor.offset + index * indirection.stride
+    )
+    reach = sum((n - 1) * s for n, s in zip(view.shape, view.strides, strict=True))
+    good = index >= 0 and view.offset + reach < view.storage.nbytes // view.itemsize
+    if good and view.buffer.on_chip:
+        column = view.offset % view.row
+        inner = sum((n - 1) * s for n, s in zip(view.shape[1:], view.strides[1:], strict=True))
+        good = column + inner < view.row and tensor.offset // view.row == view.offset // view.row
+    if good:
+        return view
+    if skip:
+        return None
+    raise call.fail(operand, "index out of bounds", index, f"0 to {indirection.limit - 1}", "out-of-bounds")
+
+
+def rows(call: Call, operand: str, tensor: NkiTensor, skip: bool = False) -> tuple[Array, Array]:
+    """Element addresses of a vector-indirect view in its shape, and which rows are in bounds."""
+    indirection = tensor.indirection
+    assert indirection is not None
+    if tensor.buffer.on_chip:
+        raise call.fail(operand, "memory under vector_offset", tensor.buffer.value, "hbm", "memory")
+    indices = index_values(call, operand, indirection.index)
+    flat = indices.reshape(-1) if indices.shape[-1] == 1 else indices.reshape(indices.shape[0], -1).T.reshape(-1)
+    count = tensor.shape[0]
+    if flat.size < count:
+        raise call.fail(operand, "indices", flat.size, f"{count}, one for each row", "indirection")
+    flat = flat[:count]
+    inner = np.zeros((), np.int64)
+    for size, stride in zip(tensor.shape[1:], tensor.strides[1:], strict=True):
+        inner = inner[..., None] + np.arange(size) * stride
+    starts = tensor.offset + flat * indirection.stride
+    good = (flat >= 0) & (flat < indirection.limit)
+    good &= starts + int(inner.max()) < tensor.storage.nbytes // tensor.itemsize
+    if not good.all() and not skip:
+        wrong = int(flat[~good][0])
+        raise call.fail(operand, "index out of bounds", wrong, f"0 to {indirection.limit - 1}", "out-of-bounds")
+    return starts.reshape(-1, *(1,) * inner.ndim) + inner, good
+
+
+def flat_values(tensor: NkiTensor) -> Array:
+    """All elements of a tensor's storage as its dtype, in one dimension."""
+    storage = tensor.storage
+    if storage.scale != 1:
+        return storage.data.view(np.float32)
+    whole = storage.nbytes - storage.nbytes % tensor.itemsize
+    return storage.data[:whole].view(tensor.dtype.storage)
+
+
+def free(call: Call, operand: str, tensor: NkiTensor, on: engine) -> Array:
+    """Element addresses of a free-indirect view as ``[P, num_elem]``.
+
+    The i-th offset of a group of G partitions is ``index[i % G, i // G]`` of the group's rows; G is 32 on TensorE
+    and 16 elsewhere.
+    """
+    indirection = tensor.indirection
+    assert indirection is not None
+    assert isinstance(indirection.index, NkiTensor)
+    call.generation(nc_version.gen4)
+    if indirection.index.start_partition % 32:
+        raise call.fail(
+            f"index of {operand}", "start partition", indirection.index.start_partition, "a multiple of 32",
+            "start-partition",
+        )  # fmt: skip
+    indices = index_values(call, operand, indirection.index)
+    partitions, count = tensor.shape
+    indices = indices.reshape(partitions, -1)
+    group = min(GROUP.get(on, GROUP_OTHERS), partitions)
+    if partitions % group or count > group * indices.shape[1]:
+        raise call.fail(
+            operand, "offsets asked of a group", count, f"at most {group * indices.shape[1]}", "indirection"
+        )
+    offsets = indices.reshape(partitions // group, group, -1).transpose(0, 2, 1).reshape(partitions // group, -1)
+    offsets = offsets[:, :count]
+    if offsets.size and (offsets.min() < 0 or offsets.max() >= indirection.limit):
+        wrong = offsets[(offsets < 0) | (offsets >= indirection.limit)][0]
+        raise call.fail(operand, "index out of bounds", int(wrong), f"0 to {indirection.limit - 1}", "out-of-bounds")
+    starts = tensor.offset + np.arange(partitions)[:, None] * tensor.strides[0]
+    addresses: Array = starts + np.repeat(offsets, group, axis=0) * indirection.stride
+    return addresses
+
+
+def check_written(call: Call, operand: str, tensor: NkiTensor, addresses: Array) -> None:
+    """Every element at ``addresses`` was written before."""
+    state = tensor.storage.written
+    if state is True:
+        return
+    size = tensor.itemsize
+    lacking = addresses.size
+    if state is not False:
+        written = state[: state.size - state.size % size].reshape(-1, size).all(axis=1)
+        lacking = int(np.count_nonzero(~written[addresses]))
+    if lacking:
+        raise call.fail(
+            operand, f"uninitialised {tensor.buffer.value} read, elements of {tensor!r} never written", lacking,
+            "all of them written first", "uninitialised-read",
+        )  # fmt: skip
+
+
+def mark_written(tensor: NkiTensor, addresses: Array) -> None:
+    """Elements at ``addresses`` are written now."""
+    storage = tensor.storage
+    if storage.written is True:
+        return
+    if storage.written is False:
+        storage.written = np.zeros(storage.nbytes, np.uint8)
+    state = storage.written
+    state[: state.size - state.size % tensor.itemsize].reshape(-1, tensor.itemsize)[addresses.reshape(-1)] = 1
+
+
+def unique(call: Call, operand: str, addresses: Array) -> None:
+    """No two elements of one instruction go to the same place."""
+    flat = np.sort(addresses, axis=None)
+    if flat.size > 1 and (flat[1:] == flat[:-1]).any():
+        twice = int(flat[1:][flat[1:] == flat[:-1]][0])
+        raise call.fail(operand, "element written twice by one scatter", twice, "unique indices", "duplicate-scatter")
+
+
+def gather(call: Call, operand: str, tensor: NkiTensor) -> Array:
+    """What ``Call.read`` returns of an indirect view."""
+    assert tensor.indirection is not None
+    if tensor.indirection.kind == "scalar":
+        view = scalar(call, operand, tensor)
+        assert view is not None
+        return call.read(operand, view)
+    if tensor.indirection.kind == "vector":
+        addresses, _ = rows(call, operand, tensor)
+    else:
+        addresses = free(call, operand, tensor, _engine(call))
+    check_written(call, operand, tensor, addresses)
+    values: Array = flat_values(tensor)[addresses]
+    return values
+
+
+def scatter(call: Call, operand: str, tensor: NkiTensor, values: Array) -> None:
+    """What ``Call.write`` does to an indirect view (``values`` are cast already)."""
+    assert tensor.indirection is not None
+    if tensor.indirection.kind == "scalar":
+        view = scalar(call, operand, tensor)
+        assert view is not None
+        array(view)[...] = values
+        if view.storage.written is not True:
+            view.storage.written = mark(
+                view.storage.written, view.storage.nbytes, view.itemsize, view.shape, view.strides, view.offset
+            )
+        return
+    if tensor.indirection.kind == "vector":
+        addresses, _ = rows(call, operand, tensor)
+    else:
+        addresses = free(call, operand, tensor, _engine(call))
+    unique(call, operand, addresses)
+    flat_values(tensor)[addresses] = values
+    mark_written(tensor, addresses)
+
+
+def _engine(call: Call) -> engine:
+    """The engine of the instruction being executed: its record is the core's last."""
+    return call.core.instructions[-1].engine
