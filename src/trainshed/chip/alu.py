@@ -37,6 +37,8 @@ class Operator:
     """What the hidden accumulators are reset to; None where they do not know the operator."""
     native: Callable[..., Array] | None = None
     """On 32-bit integers, wrapping around."""
+    into: Any = None
+    """A NumPy function of the same values that takes ``out=``, where there is one."""
     least: nc_version = nc_version.gen2
     engines: tuple[engine, ...] = (engine.vector, engine.gpsimd, engine.scalar)
 
@@ -75,15 +77,16 @@ def _relu(a: Array) -> Array:
 
 
 def _arithmetic(name: str, function: Any, **more: Any) -> Operator:
-    return Operator(name=name, apply=function, native=function, **more)
+    return Operator(name=name, apply=function, native=function, into=function, **more)
 
 
 def _comparison(name: str, function: Any, **more: Any) -> Operator:
-    return Operator(name=name, apply=_truth(function), native=function, **more)
+    return Operator(name=name, apply=_truth(function), native=function, into=function, **more)
 
 
 def _unary(name: str, function: Any, **more: Any) -> Operator:
-    return Operator(name=name, apply=function, unary=True, **more)
+    into = function if isinstance(function, np.ufunc) else None
+    return Operator(name=name, apply=function, unary=True, into=into, **more)
 
 
 def _bits(name: str, function: Any, **more: Any) -> Operator:
@@ -185,9 +188,16 @@ def binary(call: Call, **operators: Operator) -> None:
         call.require(not item.unary, name, "operator", item.name, "an operator of two operands", "operator")
 
 
-def step(op: Operator, values: Array, operand: Array, reverse: bool) -> Array:
-    """One operator on float32 values."""
+def step(op: Operator, values: Array, operand: Array, reverse: bool, out: Array | None = None) -> Array:
+    """One operator on float32 values; into ``out``, if it is given and the operator can."""
     with np.errstate(all="ignore"):
+        if out is not None and op.into is not None:
+            result: Array
+            if op.unary:
+                result = op.into(values, out=out)
+            else:
+                result = op.into(operand, values, out=out) if reverse else op.into(values, operand, out=out)
+            return result
         if op.unary:
             return op.apply(values)
         return op.apply(operand, values) if reverse else op.apply(values, operand)

@@ -13,6 +13,7 @@ from trainshed.chip.words import MemoryRegion, engine
 from trainshed.numerics.cast import from_float32
 
 Array = np.ndarray[Any, Any]
+_WORDS = frozenset(["int32", "uint32"])
 
 
 def tiles(call: Call, **operands: Any) -> None:
@@ -30,13 +31,18 @@ def direct(call: Call, **operands: Any) -> None:
 
 def in_psum(*tensors: Any) -> bool:
     """Whether one of the operands is in PSUM, where GpSimdE cannot reach."""
-    return any(isinstance(item, NkiTensor) and item.storage.buffer is MemoryRegion.psum for item in tensors)
+    for item in tensors:  # noqa: SIM110 - half the time of any()
+        if isinstance(item, NkiTensor) and item.storage.buffer is MemoryRegion.psum:
+            return True
+    return False
 
 
 def one_in_sbuf(call: Call, **operands: Any) -> None:
     """VectorE reads at most one of two streams from PSUM."""
-    if all(in_psum(item) for item in operands.values()):
-        raise call.fail(" and ".join(operands), "memory", "both psum", "at most one of them in psum", "both-psum")
+    for item in operands.values():
+        if not in_psum(item):
+            return
+    raise call.fail(" and ".join(operands), "memory", "both psum", "at most one of them in psum", "both-psum")
 
 
 def on_chip_reach(call: Call, on: engine, psum: bool) -> None:
@@ -53,7 +59,10 @@ def per_partition(call: Call, operand: str, tensor: NkiTensor, like: NkiTensor, 
 
 def word32(*tensors: Any) -> bool:
     """Whether all tensors are int32 or uint32."""
-    return all(str(item.dtype) in ("int32", "uint32") for item in tensors)
+    for item in tensors:  # noqa: SIM110 - half the time of all()
+        if item.dtype not in _WORDS:
+            return False
+    return True
 
 
 def shaped(values: Array, like: Array) -> Array:
@@ -69,6 +78,24 @@ def column(values: Array, ndim: int) -> Array:
 def flat(values: Array) -> Array:
     """As ``[P, N]``."""
     return values if values.ndim == 2 else values.reshape(values.shape[0], -1)
+
+
+def destination(tensor: NkiTensor, shape: tuple[int, ...]) -> Array | None:
+    """The storage of a float32 tensor to compute into, if it has the shape of the values; call :func:`done` then."""
+    if tensor.indirection is not None or tensor.shape != shape or str.__ne__(tensor.dtype, "float32"):
+        return None
+    return array(tensor)
+
+
+def done(call: Call, operand: str, tensor: NkiTensor, values: Array, out: Array | None) -> None:
+    """What was computed is in ``out``, its destination, already, or is stored now."""
+    if out is None or values is not out:
+        call.write(operand, tensor, values)
+    elif tensor.storage.written is not True:
+        storage = tensor.storage
+        storage.written = mark(
+            storage.written, storage.nbytes, tensor.itemsize, tensor.shape, tensor.strides, tensor.offset
+        )
 
 
 def write_where(call: Call, operand: str, tensor: NkiTensor, values: Array, mask: Array) -> None:

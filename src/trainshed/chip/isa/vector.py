@@ -18,7 +18,18 @@ from trainshed.chip.alu import (
     step,
 )
 from trainshed.chip.call import Call
-from trainshed.chip.operands import column, direct, in_psum, on_chip_reach, one_in_sbuf, shaped, tiles, word32
+from trainshed.chip.operands import (
+    column,
+    destination,
+    direct,
+    done,
+    in_psum,
+    on_chip_reach,
+    one_in_sbuf,
+    shaped,
+    tiles,
+    word32,
+)
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import engine, nc_version
@@ -62,7 +73,8 @@ def tensor_tensor(
         call.write("dst", dst, integer_step(function, first, shaped(second, first)))
     else:
         first, second = call.read_float("data1", data1), call.read_float("data2", data2)
-        call.write("dst", dst, step(function, first, shaped(second, first), False))
+        out = destination(dst, first.shape)
+        done(call, "dst", dst, step(function, first, shaped(second, first), False, out), out)
     return record
 
 
@@ -152,19 +164,28 @@ def tensor_scalar(
         pairs = [(first, "operand0", operand0, reverse0)]
         if second is not None:
             pairs.append((second, "operand1", operand1, reverse1))
-        compute = _bit_columns if first.bitvec else _word_columns if native and on is _engine.gpsimd else float_columns
-        call.write("dst", dst, compute(call, data, pairs))
+        if first.bitvec:
+            call.write("dst", dst, _bit_columns(call, data, pairs))
+        elif native and on is _engine.gpsimd:
+            call.write("dst", dst, _word_columns(call, data, pairs))
+        else:
+            out = destination(dst, data.shape)
+            done(call, "dst", dst, float_columns(call, data, pairs, out), out)
     return record
 
 
 Pairs = list[tuple[Operator, str, Any, bool]]
 
 
-def float_columns(call: Call, data: NkiTensor, pairs: Pairs) -> Array:
+def float_columns(call: Call, data: NkiTensor, pairs: Pairs, out: Array | None = None) -> Array:
+    """Operators with scalars and ``(P, 1)`` vectors one after the other, in float32, into ``out`` where possible."""
     values = call.read_float("data", data)
-    for op, operand, value, reverse in pairs:
+    others = []
+    for op, operand, value, _ in pairs:
         other = values if op.unary else column(call.read_column(operand, value, data.shape[0]), values.ndim)
-        values = step(op, values, other, reverse)
+        others.append(other if out is None or other.ndim == 0 or op.unary else other.copy())
+    for (op, _, _, reverse), other in zip(pairs, others, strict=True):
+        values = step(op, values, other, reverse, out)
     return values
 
 
@@ -216,9 +237,11 @@ def scalar_tensor_tensor(
         attributes={"op0": first.name, "op1": second.name}, elements=dst.free_size,
     )  # fmt: skip
     if call.values:
-        values = float_columns(call, data, [(first, "operand0", operand0, reverse0)])
+        out = destination(dst, data.shape)
+        apart = None if operand1.storage is dst.storage else out
+        values = float_columns(call, data, [(first, "operand0", operand0, reverse0)], apart)
         other = shaped(call.read_float("operand1", operand1), values)
-        call.write("dst", dst, step(second, values, other, reverse1))
+        done(call, "dst", dst, step(second, values, other, reverse1, out), out)
     return record
 
 
