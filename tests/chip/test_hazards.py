@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from trainshed.chip.accesses import accesses
 from trainshed.chip.call import Call
 from trainshed.chip.core import Options, enter, target
-from trainshed.chip.errors import Source
-from trainshed.chip.hazards import divergence, race_error, races
+from trainshed.chip.errors import NkiValidationError, Source
+from trainshed.chip.hazards import check_loops, divergence, note_trips, race_error, races
 from trainshed.chip.launch import Launch
 from trainshed.chip.words import MemoryRegion, engine
 from trainshed.numerics.formats import DType
@@ -218,6 +218,18 @@ def test_equal_programs_do_not_diverge(pair):
     for index in (0, 1):
         pair.write(index, t[index : index + 1])
     assert divergence(pair.cores) == []
+
+
+@pytest.mark.parametrize(("trips", "value"), [([3, 5], 5), ([3], 0), ([3, 4, 1], 1)])
+def test_loops_of_the_hardware_run_alike_on_all_cores(pair, trips, value):
+    for core, counts in zip(pair.cores, ([3, 4], trips), strict=True):
+        for line, count in enumerate(counts):
+            note_trips(core, count, Source("k.py", line))
+    with pytest.raises(NkiValidationError, match=r"k.py:\d: dynamic loop: trips on core 1: ") as error:
+        check_loops(pair.cores)
+    assert (error.value.rule, error.value.value) == ("lnc-divergence", value)
+    pair.cores[1].state["trips"] = pair.cores[0].state["trips"]
+    check_loops(pair.cores)
 
 
 STEP = st.one_of(

@@ -334,6 +334,31 @@ def _barrier_finding(race: Race) -> Finding:
     )  # fmt: skip
 
 
+def note_trips(core: NeuronCore, trips: int, at: Source) -> None:
+    """Keep how often a loop of the hardware ran, for ``check_loops``."""
+    core.state.setdefault("trips", []).append((at, trips))
+
+
+def check_loops(cores: Sequence[NeuronCore]) -> None:
+    """The error ``lnc-divergence`` where cores run a loop of the hardware differently often.
+
+    Source: "Logical NeuronCores", final notes: dynamic control flow that differs between cores is undefined.
+    """
+    first = cores[0].state.get("trips", [])
+    for core in cores[1:]:
+        trips = core.state.get("trips", [])
+        for k in range(max(len(first), len(trips))):
+            one, two = (listed[k] if k < len(listed) else None for listed in (first, trips))
+            if one == two:
+                continue
+            at, count = two or one or (Source("", 0), 0)
+            other = f"{one[1]} trips of the loop at {one[0]}" if one else "no such loop"
+            raise violation(
+                "dynamic loop", "", f"trips on core {core.index}", value=count if two else 0, rule="lnc-divergence",
+                expected=f"as on core 0: {other}", at=at,
+            )  # fmt: skip
+
+
 def divergence(cores: Sequence[NeuronCore]) -> list[Finding]:
     """A finding where cores execute different instructions.
 

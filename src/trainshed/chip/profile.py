@@ -20,7 +20,7 @@ from trainshed.chip.allocate import Allocation, allocate
 from trainshed.chip.core import NeuronCore
 from trainshed.chip.errors import Source
 from trainshed.chip.findings import Finding, merged
-from trainshed.chip.hazards import divergence, duplicate_finding, race_error, races
+from trainshed.chip.hazards import check_loops, divergence, duplicate_finding, race_error, races
 from trainshed.chip.launch import Launch
 from trainshed.chip.memory import Storage
 from trainshed.chip.overlap import check_overlap, title
@@ -134,8 +134,10 @@ class Checked:
 def check(launch: Launch) -> Checked:
     """Raise the first error of a finished launch that no single instruction shows.
 
-    ``overlap`` of explicit addresses, ``sbuf-capacity`` and ``psum-capacity``, ``race`` between cores.
+    ``lnc-divergence`` of dynamic loops, ``overlap`` of explicit addresses,
+    ``sbuf-capacity`` and ``psum-capacity``, ``race`` between cores.
     """
+    check_loops(launch.cores)
     columns = tuple(accesses(core) for core in launch.cores)
     for column in columns:
         check_overlap(column)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from trainshed.chip.core import active
+from trainshed.chip.errors import source
+from trainshed.chip.hazards import note_trips
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.tensor import DynamicSlice
 
@@ -31,6 +33,7 @@ def dynamic_range(start: Any, stop: Any = None, step: int = 1) -> Iterator[Virtu
     """A loop of the hardware: the index is a register, bounds may be registers."""
     low, high = (0, int(start)) if stop is None else (int(start), int(stop))
     core = active()
+    note_trips(core, len(range(low, high, int(step))), source())
     for value in range(low, high, int(step)):
         core.state["loop"] = core.state.get("loop", 0) + 1
         try:
@@ -48,9 +51,12 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any], Any], step: int 
 def while_loop(init: Any, body_fun: Callable[[Any], Any]) -> None:
     """``register = body_fun(register)`` while the register is not 0."""
     register = init if isinstance(init, VirtualRegister) else VirtualRegister(int(init))
+    trips, at = 0, source()
     while register.get() != 0:
         after = body_fun(register)
         register = register if after is None else after
+        trips += 1
+    note_trips(active(), trips, at)
 
 
 @contextmanager
