@@ -9,7 +9,7 @@ import numpy as np
 from trainshed.chip.call import Call, array
 from trainshed.chip.memory import mark, window
 from trainshed.chip.tensor import NkiTensor
-from trainshed.chip.words import MemoryRegion, engine
+from trainshed.chip.words import MemoryRegion, engine, nc_version
 from trainshed.numerics.cast import from_float32
 
 Array = np.ndarray[Any, Any]
@@ -27,6 +27,51 @@ def direct(call: Call, **operands: Any) -> None:
     for name, item in operands.items():
         if isinstance(item, NkiTensor) and item.indirection is not None and item.indirection.kind == "free":
             raise call.fail(name, "view", "indirect", "one that is not indirect", "indirection")
+
+
+def indirection(
+    call: Call, on: engine, engines: tuple[engine, ...], dst: NkiTensor, operand: str, data: NkiTensor
+) -> None:
+    """Where ``dst`` or ``data`` (called ``operand``) is an ``.indirect()`` view: generation, engine, partitions.
+
+    Data start where their index does, and what is scattered where the index of ``dst`` does; that counts where
+    both are allocated by the kernel. Source: "Tensor indirection" on the pages of the instructions.
+    """
+    if dst.indirection is None and data.indirection is None:
+        return
+    from_index, to_index = _index(data), _index(dst)
+    if from_index is None and to_index is None:
+        return
+    call.generation(nc_version.gen4)
+    if on not in engines:
+        raise call.fail("engine", "engine of indirect views", on.name, " or ".join(e.name for e in engines), "engine")
+    if from_index is not None:
+        _together(call, operand, data, f"index of {operand}", from_index)
+    if to_index is None:
+        return
+    if on is engine.scalar and in_psum(dst):
+        raise call.fail("dst", "memory of what ScalarE scatters to", "psum", "sbuf", "memory")
+    if not in_psum(data):
+        _together(call, "index of dst", to_index, operand, data)
+    elif from_index is not None:
+        _together(call, "index of dst", to_index, f"index of {operand}", from_index)
+
+
+def _index(tensor: NkiTensor) -> NkiTensor | None:
+    """The index of an ``.indirect()`` view."""
+    found = tensor.indirection
+    if found is None or found.kind != "free" or not isinstance(found.index, NkiTensor):
+        return None
+    return found.index
+
+
+def _together(call: Call, operand: str, tensor: NkiTensor, other: str, like: NkiTensor) -> None:
+    """Two operands with addresses of their own start on the same partition."""
+    if tensor.storage.address is None or like.storage.address is None:
+        return
+    if tensor.start_partition != like.start_partition:
+        expected = f"{like.start_partition}, that of the {other}"
+        raise call.fail(operand, "start partition", tensor.start_partition, expected, "indirection")
 
 
 def in_psum(*tensors: Any) -> bool:

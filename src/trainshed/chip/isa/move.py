@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from trainshed.chip.call import ON_CHIP, Call
-from trainshed.chip.operands import direct, in_psum, one_in_sbuf, tiles, word32, write_where
+from trainshed.chip.operands import (
+    direct,
+    in_psum,
+    indirection,
+    one_in_sbuf,
+    tiles,
+    word32,
+    write_where,
+)
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import MemoryRegion, engine, nc_version
@@ -51,6 +59,7 @@ def tensor_copy(
     if not in_psum(dst, src):
         allowed.append(_engine.gpsimd)
     on = call.on_engine(engine, tuple(allowed))
+    indirection(call, on, (_engine.vector, _engine.scalar), dst, "src", src)
     packed = src.dtype in PACKED or dst.dtype in PACKED
     call.require(not packed or src.dtype == dst.dtype, "dst", "dtype", dst.dtype, f"{src.dtype}, packed", "dtype")
     record = call.issue(on, (src,), (dst,), elements=dst.free_size)
@@ -79,6 +88,7 @@ def tensor_copy_predicated(
         call.same_elements("src", src, dst)
         call.require(src.dtype == dst.dtype, "src", "dtype", src.dtype, f"{dst.dtype}, that of dst", "dtype")
         one_in_sbuf(call, src=src, predicate=predicate)
+    indirection(call, _engine.vector, (_engine.vector,), dst, "predicate", predicate)
     record = call.issue(_engine.vector, (src, predicate), (dst,), elements=dst.free_size)
     if call.values:
         mask = call.read("predicate", predicate) != 0

@@ -11,7 +11,13 @@ from trainshed.chip.accumulators import accumulate, begin
 from trainshed.chip.alu import arithmetic, bits, integers, operator, reducer
 from trainshed.chip.call import Call
 from trainshed.chip.isa.vector import check_operand, float_columns
-from trainshed.chip.operands import direct, flat, per_partition, tiles
+from trainshed.chip.operands import (
+    direct,
+    flat,
+    indirection,
+    per_partition,
+    tiles,
+)
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import engine, reduce_cmd
@@ -39,6 +45,7 @@ def tensor_reduce(
     if function.bitvec:
         integers(call, dst=dst, data=data)
         call.require(not negate, "negate", "with", function.name, "an arithmetic operator", "operator-kinds")
+    indirection(call, engine.vector, (engine.vector,), dst, "data", data)
     record = call.issue(
         engine.vector, (data,), (dst,), attributes={"op": function.name, "axis": axes}, elements=data.free_size
     )
@@ -104,6 +111,7 @@ def tensor_scalar_reduce(
         per_partition(call, "reduce_res", reduce_res, data)
     check_initial(call, "reduce_init", reduce_cmd, reduce_init, data)
     lanes = begin(call, data, reduce_cmd, _REDUCING)
+    indirection(call, engine.vector, (engine.vector,), dst, "data", data)
     record = call.issue(
         engine.vector, (data, operand0, reduce_init), (dst, reduce_res), elements=dst.free_size,
         attributes={"op0": function.name, "reduce_op": reduction.name, "reduce_cmd": reduce_cmd.name},

@@ -11,7 +11,14 @@ from trainshed.chip.alu import Array, Operator, arithmetic, binary, operator, st
 from trainshed.chip.call import Call
 from trainshed.chip.isa.reduce import check_initial
 from trainshed.chip.isa.vector import check_operand, float_columns
-from trainshed.chip.operands import direct, flat, one_in_sbuf, per_partition, tiles
+from trainshed.chip.operands import (
+    direct,
+    flat,
+    indirection,
+    one_in_sbuf,
+    per_partition,
+    tiles,
+)
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import engine, reduce_cmd
@@ -107,6 +114,7 @@ def tensor_scalar_cumulative(
     if reduce_cmd is _cmd.load_reduce:
         check_initial(call, "imm1", reduce_cmd, imm1, src)
     lanes = begin(call, src, reduce_cmd, _COMMANDS)
+    indirection(call, engine.vector, (engine.vector,), dst, "src", src)
     record = call.issue(
         engine.vector, (src, imm0, imm1), (dst,), elements=dst.free_size,
         attributes={"op0": first.name, "op1": second.name, "reduce_cmd": reduce_cmd.name},

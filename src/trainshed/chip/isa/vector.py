@@ -24,6 +24,7 @@ from trainshed.chip.operands import (
     direct,
     done,
     in_psum,
+    indirection,
     on_chip_reach,
     one_in_sbuf,
     shaped,
@@ -61,6 +62,7 @@ def tensor_tensor(
     default = _engine.gpsimd if native or function.engines[0] is _engine.gpsimd else _engine.vector
     on = call.on_engine(engine, tuple(e for e in function.engines if e is not _engine.scalar), default)
     on_chip_reach(call, on, psum)
+    indirection(call, on, (_engine.vector, _engine.gpsimd), dst, "data1", data1)
     record = call.issue(on, (data1, data2), (dst,), attributes={"op": function.name}, elements=dst.free_size)
     if not call.values:
         return record
@@ -109,7 +111,8 @@ def _address_arithmetic(dst: NkiTensor, data: NkiTensor, pairs: tuple[tuple[Oper
         whole = word32(operand) if isinstance(operand, NkiTensor) else isinstance(operand, int | np.integer)
         if op.name not in ("add", "multiply") or not whole:
             return False
-    return word32(dst, data) and not in_psum(dst, data, *(operand for _, operand in pairs))
+    indirect = dst.indirection is not None or data.indirection is not None
+    return word32(dst, data) and not indirect and not in_psum(dst, data, *(operand for _, operand in pairs))
 
 
 def check_operand(call: Call, operand: str, op: Operator, value: Any, data: NkiTensor) -> None:
@@ -158,6 +161,7 @@ def tensor_scalar(
         default = _engine.scalar
     on = call.on_engine(engine, allowed, default)
     on_chip_reach(call, on, psum)
+    indirection(call, on, (_engine.vector, _engine.scalar, _engine.gpsimd), dst, "data", data)
     names = {"op0": first.name, "op1": second.name if second else ""}
     record = call.issue(on, (data, operand0, operand1), (dst,), attributes=names, elements=dst.free_size)
     if call.values:
