@@ -12,7 +12,7 @@ import numpy as np
 
 from trainshed.chip.core import NeuronCore, active
 from trainshed.chip.errors import NkiValidationError, Source, source, violation
-from trainshed.chip.memory import covers, mark, missing
+from trainshed.chip.memory import Storage, covers, mark, missing
 from trainshed.chip.record import Instruction, Region
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.tensor import NkiTensor
@@ -183,6 +183,10 @@ class Call:
         storage, now = tensor.storage, array(tensor)
         known = not missing(storage.written, tensor.itemsize, tensor.shape, tensor.strides, tensor.offset)
         same = known and data.astype(now.dtype, copy=False).tobytes() == now.tobytes()
+        self.repeats(storage, same)
+
+    def repeats(self, storage: Storage, same: bool) -> None:
+        """Note whether this write left every byte as it was."""
         repeats: dict[tuple[int, int], bool] = self.core.state.setdefault("repeated-writes", {})
         key = len(self.core.instructions) - 1, storage.serial
         repeats[key] = same and repeats.get(key, True)

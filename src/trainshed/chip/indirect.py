@@ -9,9 +9,11 @@ Source: the pages on access patterns (``nki-aps``), DGE (``nki-dge``) and ``NkiT
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from trainshed.chip.call import Array, Call, array
+from trainshed.chip.call import Array, Call, array, region
 from trainshed.chip.memory import mark
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.tensor import NkiTensor
@@ -51,6 +53,7 @@ def scalar(call: Call, operand: str, tensor: NkiTensor, skip: bool = False) -> N
         inner = sum((n - 1) * s for n, s in zip(view.shape[1:], view.strides[1:], strict=True))
         good = column + inner < view.row and tensor.offset // view.row == view.offset // view.row
     if good:
+        _remember(call, tensor, np.asarray([view.offset], np.int64), tensor.strides, tensor.shape)
         return view
     if skip:
         return None
@@ -78,7 +81,19 @@ def rows(call: Call, operand: str, tensor: NkiTensor, skip: bool = False) -> tup
     if not good.all() and not skip:
         wrong = int(flat[~good][0])
         raise call.fail(operand, "index out of bounds", wrong, f"0 to {indirection.limit - 1}", "out-of-bounds")
+    _remember(call, tensor, starts[good], tensor.strides[1:], tensor.shape[1:])
     return starts.reshape(-1, *(1,) * inner.ndim) + inner, good
+
+
+def _remember(call: Call, tensor: NkiTensor, starts: Array, strides: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Keep where an indirect view of shared HBM lay, for the search for races (``chip/hazards.py``).
+
+    ``core.state["places"]``: by (instruction, region), the elements where a pattern starts, and that pattern.
+    """
+    core = call.core
+    if core.cores > 1 and tensor.storage.shared:
+        places: dict[Any, Any] = core.state.setdefault("places", {})
+        places[len(core.instructions) - 1, region(tensor)] = (starts, tuple(zip(strides, shape, strict=True)))
 
 
 def flat_values(tensor: NkiTensor) -> Array:
@@ -123,21 +138,37 @@ def free(call: Call, operand: str, tensor: NkiTensor, on: engine) -> Array:
     return addresses
 
 
-def check_written(call: Call, operand: str, tensor: NkiTensor, addresses: Array) -> None:
-    """Every element at ``addresses`` was written before."""
+def lacking(tensor: NkiTensor, addresses: Array) -> int:
+    """How many elements at ``addresses`` were never written."""
     state = tensor.storage.written
     if state is True:
-        return
+        return 0
+    if state is False:
+        return int(addresses.size)
     size = tensor.itemsize
-    lacking = addresses.size
-    if state is not False:
-        written = state[: state.size - state.size % size].reshape(-1, size).all(axis=1)
-        lacking = int(np.count_nonzero(~written[addresses]))
-    if lacking:
+    written = state[: state.size - state.size % size].reshape(-1, size).all(axis=1)
+    return int(np.count_nonzero(~written[addresses]))
+
+
+def check_written(call: Call, operand: str, tensor: NkiTensor, addresses: Array) -> None:
+    """Every element at ``addresses`` was written before."""
+    count = lacking(tensor, addresses)
+    if count:
         raise call.fail(
-            operand, f"uninitialised {tensor.buffer.value} read, elements of {tensor!r} never written", lacking,
+            operand, f"uninitialised {tensor.buffer.value} read, elements of {tensor!r} never written", count,
             "all of them written first", "uninitialised-read",
         )  # fmt: skip
+
+
+def put(call: Call, tensor: NkiTensor, addresses: Array, values: Array) -> None:
+    """Write elements at ``addresses`` of a tensor's storage."""
+    flat = flat_values(tensor)
+    if tensor.storage.shared and call.core.cores > 1:
+        before = flat[addresses]
+        same = before.tobytes() == values.astype(flat.dtype, copy=False).tobytes()
+        call.repeats(tensor.storage, same and not lacking(tensor, addresses))
+    flat[addresses] = values
+    mark_written(tensor, addresses)
 
 
 def mark_written(tensor: NkiTensor, addresses: Array) -> None:
@@ -192,8 +223,7 @@ def scatter(call: Call, operand: str, tensor: NkiTensor, values: Array) -> None:
     else:
         addresses = free(call, operand, tensor, _engine(call))
     unique(call, operand, addresses)
-    flat_values(tensor)[addresses] = values
-    mark_written(tensor, addresses)
+    put(call, tensor, addresses, values)
 
 
 def _engine(call: Call) -> engine:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trainshed.chip.call import HBM, Array, Call
-from trainshed.chip.indirect import check_written, flat_values, mark_written, rows, scalar, unique
+from trainshed.chip.indirect import check_written, flat_values, put, rows, scalar, unique
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import MemoryRegion, engine, nc_version
@@ -126,8 +126,7 @@ def _store(call: Call, operand: str, dst: NkiTensor, values: Array, kept: Array 
     data = call.cast(dst, values).reshape(dst.shape)
     chosen = addresses[good]
     unique(call, operand, chosen)
-    flat_values(dst)[chosen] = data[good]
-    mark_written(dst, chosen)
+    put(call, dst, chosen, data[good])
 
 
 def dma_copy(

@@ -1,0 +1,320 @@
+"""Instructions of TensorE: a systolic array of 128 by 128, a stationary and a moving operand, PSUM behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from trainshed.chip.call import ON_CHIP, PSUM, SBUF, Array, Call, array
+from trainshed.chip.findings import note
+from trainshed.chip.isa.quantize import scale_view
+from trainshed.chip.memory import mark, missing
+from trainshed.chip.operands import flat
+from trainshed.chip.record import Instruction
+from trainshed.chip.tensor import NkiTensor
+from trainshed.chip.words import MemoryRegion, engine, matmul_perf_mode, nc_version
+from trainshed.numerics.cast import to_float32
+from trainshed.numerics.mx import dequantise
+
+_engine = engine
+WIDE = ("float32", "tfloat32")
+FP8 = ("float8_e4m3", "float8_e5m2", "float8_e4m3fn")
+INPUTS = (*FP8, "bfloat16", "float16", *WIDE)
+MX = ("float8_e4m3fn_x4", "float8_e5m2_x4", "float4_e2m1fn_x4")
+
+
+def _check_dtypes(call: Call, stationary: NkiTensor, moving: NkiTensor, double: bool, transpose: bool) -> None:
+    """Which formats multiply, alone and together. Source: ``nki.isa.nc_matmul``, "Data types"."""
+    pair = str(stationary.dtype), str(moving.dtype)
+    for operand, kind in zip(("stationary", "moving"), pair, strict=True):
+        if kind not in INPUTS:
+            raise call.fail(operand, "dtype", kind, " or ".join(INPUTS), "matmul-dtype")
+        if kind == "float8_e4m3fn":
+            call.generation(nc_version.gen4)
+        if double and kind not in FP8:
+            raise call.fail(operand, "dtype under double_row", kind, " or ".join(FP8), "matmul-dtype")
+    if transpose:
+        return
+    if (pair[0] in WIDE) != (pair[1] in WIDE):
+        raise call.fail("moving", "dtype", pair[1], f"float32 or tfloat32 together, with {pair[0]}", "matmul-dtype")
+    if {"float8_e4m3", "float8_e4m3fn"} == set(pair):
+        raise call.fail("moving", "dtype", pair[1], f"not mixed with {pair[0]}", "matmul-dtype")
+
+
+def _check_output(call: Call, dst: NkiTensor, rows: int, columns: int, transpose: bool, like: NkiTensor) -> None:
+    """Shape, dtype and banks of a product in PSUM. Source: ``nki.isa.nc_matmul``, "Tile size"."""
+    if dst.shape[0] != rows or dst.free_size != columns:
+        raise call.fail("dst", "shape", dst.shape, f"({rows}, {columns})", "shape")
+    kind = str(dst.dtype)
+    if transpose:
+        call.require(dst.itemsize == like.itemsize or kind == "float32", "dst", "dtype of a transpose", kind,
+                     f"{like.dtype}, as the data", "dtype")  # fmt: skip
+    elif kind != "float32" and not (kind == "bfloat16" and call.version >= nc_version.gen4):
+        good = "float32 or bfloat16" if call.version >= nc_version.gen4 else "float32"
+        raise call.fail("dst", "dtype", kind, good, "matmul-dtype")
+    bank = call.core.target.psum_bank
+    if call.version < nc_version.gen4:
+        limit = bank // 4
+        call.require(columns <= limit, "moving", "free size", columns, f"at most {limit}: one PSUM bank", "matmul-size")
+        last = dst.offset % dst.row + sum((n - 1) * s for n, s in zip(dst.shape[1:], dst.strides[1:], strict=True))
+        start = dst.storage.address[1] if dst.storage.address else 0
+        banks = (start + dst.offset % dst.row * dst.itemsize) // bank, (start + last * dst.itemsize) // bank
+        call.require(banks[0] == banks[1], "dst", "PSUM banks", banks, "one bank", "psum-bank")
+    else:
+        limit = call.core.target.psum_row // dst.itemsize
+        call.require(columns <= limit, "moving", "free size", columns, f"at most {limit}: all of PSUM", "matmul-size")
+
+
+def _check_tile(call: Call, position: Any, size: Any, rows: int, columns: int) -> tuple[Any, Any]:
+    """``tile_position`` and ``tile_size``. Source: ``nki.isa.nc_matmul``, "Tiling mode"."""
+    if not position and not size:
+        return (0, 0), (128, 128)
+    if not position or not size:
+        raise call.fail("tile_position, tile_size", "tiling", (position, size), "both, or neither", "matmul-tile")
+    position, size = tuple(int(x) for x in position), tuple(int(x) for x in size)
+    least = 32 if call.version >= nc_version.gen3 else 64
+    for which, start, extent, used in zip(("row", "column"), position, size, (rows, columns), strict=True):
+        if extent not in (least, 64, 128):
+            raise call.fail("tile_size", f"{which} size", extent, f"{least}, 64 or 128", "matmul-tile")
+        if start % extent or start + extent > 128:
+            raise call.fail(
+                "tile_position", f"start {which}", start, f"a multiple of {extent} below 128", "matmul-tile"
+            )
+        if used > extent:
+            raise call.fail("stationary", f"{which}s of the array", used, f"at most tile_size {extent}", "matmul-tile")
+    return position, size
+
+
+def _no_tiling(call: Call, position: tuple[int, int], *tensors: NkiTensor) -> None:
+    """Tensor indirection needs the whole array."""
+    if any(item.is_indirect() for item in tensors):
+        call.require(
+            position == (0, 0), "tile_position", "tiling of indirect operands", position, "(0, 0)", "matmul-tile"
+        )
+
+
+def nc_matmul(
+    dst: NkiTensor, stationary: NkiTensor, moving: NkiTensor, is_stationary_onezero: bool = False,
+    is_moving_onezero: bool = False, is_transpose: bool = False, accumulate: bool | None = None,
+    tile_position: Sequence[int] = (), tile_size: Sequence[int] = (),
+    perf_mode: matmul_perf_mode = matmul_perf_mode.none, name: str | None = None,
+) -> Instruction:  # fmt: skip
+    """``dst`` (PSUM) ``= stationary.T @ moving`` (SBUF): ``[K, M]`` and ``[K, N]`` give ``[M, N]``, float32 inside.
+
+    ``accumulate``: add to what PSUM holds (True), overwrite it (False), or add where it was written before (None).
+    With ``perf_mode=double_row`` the contraction also runs over a first free dimension of 2. With ``is_transpose``
+    the moving operand is an identity (or permutation) and data pass bit by bit.
+    Source: ``nki.isa.nc_matmul``.
+    """
+    call = Call("nc_matmul", name)
+    for operand, tensor, place in (("stationary", stationary, SBUF), ("moving", moving, SBUF), ("dst", dst, PSUM)):
+        call.tile(operand, tensor, place)
+    double = perf_mode is matmul_perf_mode.double_row
+    if double:
+        call.generation(nc_version.gen3)
+        for operand, tensor in (("stationary", stationary), ("moving", moving)):
+            if tensor.ndim < 3 or tensor.shape[1] != 2:
+                raise call.fail(operand, "shape under double_row", tensor.shape, "[K, 2, …]", "matmul-size")
+    depth = stationary.shape[0]
+    call.require(moving.shape[0] == depth, "moving", "partitions", moving.shape[0], f"{depth}, as stationary", "shape")
+    rows = stationary.free_size // (2 if double else 1)
+    columns = moving.free_size // (2 if double else 1)
+    call.require(rows <= 128, "stationary", "free size", rows, "at most 128", "matmul-size")
+    _check_dtypes(call, stationary, moving, double, is_transpose)
+    _check_output(call, dst, rows, columns, is_transpose, stationary)
+    position, size = _check_tile(call, tile_position, tile_size, depth, rows)
+    if double and size[1] != 128:
+        raise call.fail("tile_size", "column tiling under double_row", size, "128 columns", "matmul-tile")
+    _no_tiling(call, position, stationary, moving, dst)
+    adds = _adds(call, dst, False if is_transpose else accumulate)
+    record = call.issue(
+        engine.tensor, (stationary, moving), (dst,), rows=rows, columns=columns, depth=depth * (2 if double else 1),
+        macs=rows * columns * depth * (2 if double else 1),
+        attributes={"accumulate": _said(adds), "transpose": is_transpose, "perf_mode": perf_mode.value,
+                    "tile_position": position, "tile_size": size, "onezero": is_stationary_onezero or is_moving_onezero},
+    )  # fmt: skip
+    if call.values:
+        if is_transpose:
+            _pass_through(call, dst, stationary, moving)
+        else:
+            first = flat(call.read_float("stationary", stationary))
+            second = flat(call.read_float("moving", moving))
+            if double:
+                first = first.reshape(depth * 2, rows) if first.flags.c_contiguous else _rows(first, depth, rows)
+                second = (
+                    second.reshape(depth * 2, columns) if second.flags.c_contiguous else _rows(second, depth, columns)
+                )
+            with np.errstate(all="ignore"):
+                _accumulate(call, dst, first.T @ second, adds)
+    _matmul_state(dst)
+    return record
+
+
+def _rows(values: Array, depth: int, free: int) -> Array:
+    """``[K, 2 * F]`` as ``[2 * K, F]``."""
+    return np.ascontiguousarray(values).reshape(depth * 2, free)
+
+
+def _said(adds: Any) -> str:
+    return "some" if isinstance(adds, np.ndarray) else str(bool(adds))
+
+
+def _adds(call: Call, dst: NkiTensor, accumulate: bool | None) -> Any:
+    """Whether a product adds to PSUM: True, False, or per element where only some of it was written.
+
+    Source: ``nki.isa.nc_matmul``, "Accumulation mode".
+    """
+    if accumulate is not None:
+        accumulate = bool(accumulate)
+    storage = dst.storage
+    if accumulate is False or dst.is_indirect():
+        return bool(accumulate)
+    lacking = missing(storage.written, dst.itemsize, dst.shape, dst.strides, dst.offset)
+    if accumulate and lacking:
+        raise call.fail(
+            "dst", f"accumulate=True onto uninitialised psum, elements of {dst!r} never written", lacking,
+            "a first matmul with accumulate=False", "uninitialised-read",
+        )  # fmt: skip
+    if lacking == dst.size:
+        return False
+    foreign = missing(storage.matmul, dst.itemsize, dst.shape, dst.strides, dst.offset)
+    if call.version < nc_version.gen4 and foreign > lacking:
+        note(call.core, "psum-value-init", "matmul accumulates onto PSUM that a matmul did not start: undefined on "
+             f"NeuronCore-v{int(call.version)}", call.source)  # fmt: skip
+    if lacking == 0:
+        return True
+    words = {1: np.uint8, 2: np.uint16, 4: np.uint32}[dst.itemsize]
+    size = dst.itemsize
+    state = storage.written
+    assert isinstance(state, np.ndarray)
+    seen = np.ndarray(dst.shape, words, state.data, dst.offset * size, tuple(s * size for s in dst.strides))
+    return seen != 0
+
+
+def _accumulate(call: Call, dst: NkiTensor, product: Array, adds: Any) -> None:
+    """Write a float32 product, added to what PSUM holds where ``adds`` says so."""
+    product = product.reshape(dst.shape)
+    if adds is False:
+        call.write("dst", dst, product)
+        return
+    if adds is True:
+        if dst.is_indirect():
+            call.write("dst", dst, product + call.read_float("dst", dst))
+            return
+        held = array(dst)
+        if held.dtype == np.float32:
+            np.add(held, product, out=held)
+            return
+        call.write("dst", dst, to_float32(held, dst.dtype) + product)
+        return
+    held = to_float32(array(dst), dst.dtype)
+    call.write("dst", dst, np.where(adds, held + product, product))
+
+
+def _matmul_state(dst: NkiTensor) -> None:
+    """Remember which bytes of PSUM hold matmul results."""
+    if dst.is_indirect():
+        return
+    storage = dst.storage
+    storage.matmul = mark(storage.matmul, storage.nbytes, dst.itemsize, dst.shape, dst.strides, dst.offset)
+
+
+def _pass_through(call: Call, dst: NkiTensor, data: NkiTensor, moving: NkiTensor) -> None:
+    """Transpose mode: column n of the output is the row of ``data`` that column n of ``moving`` names, bit by bit."""
+    selector = flat(call.read_float("moving", moving)) != 0
+    values = flat(call.read("stationary", data))
+    if not (selector.sum(axis=0) == 1).all():
+        product = to_float32(values, data.dtype).T @ flat(call.read_float("moving", moving))
+        call.write("dst", dst, product.reshape(dst.shape))
+        return
+    moved = values[selector.argmax(axis=0)].T
+    call.write("dst", dst, (moved if dst.dtype == data.dtype else to_float32(moved, data.dtype)).reshape(dst.shape))
+
+
+def nc_matmul_mx(
+    dst: NkiTensor, stationary: NkiTensor, moving: NkiTensor, stationary_scale: NkiTensor, moving_scale: NkiTensor,
+    tile_position: Sequence[int] | None = None, tile_size: Sequence[int] | None = None,
+    accumulate: bool | None = None, name: str | None = None,
+) -> Instruction:  # fmt: skip
+    """``dst = stationary.T @ moving`` of MX operands, four elements deep per partition (NeuronCore-v4).
+
+    ``stationary`` ``[K, M]`` and ``moving`` ``[K, N]`` are packed containers, MXFP8 and MXFP4 in any mix; each scale
+    serves 8 partitions of 4 elements. ``dst`` is float32 or bfloat16. Source: ``nki.isa.nc_matmul_mx``.
+    """
+    call = Call("nc_matmul_mx", name)
+    call.generation(nc_version.gen4)
+    for operand, tensor, place in (("stationary", stationary, SBUF), ("moving", moving, SBUF), ("dst", dst, PSUM)):
+        call.tile(operand, tensor, place)
+    for operand, tensor in (("stationary", stationary), ("moving", moving)):
+        call.require(str(tensor.dtype) in MX, operand, "dtype", tensor.dtype, " or ".join(MX), "matmul-dtype")
+    depth, rows, columns = stationary.shape[0], stationary.free_size, moving.free_size
+    call.require(moving.shape[0] == depth, "moving", "partitions", moving.shape[0], f"{depth}, as stationary", "shape")
+    call.require(depth % 32 == 0, "stationary", "partitions", depth, "a multiple of 32", "mx-layout")
+    call.require(rows <= 128 and rows % 2 == 0, "stationary", "free size", rows, "even, at most 128", "matmul-size")
+    _check_output(call, dst, rows, columns, False, stationary)
+    position, size = _check_tile(call, tile_position, tile_size, depth, rows)
+    call.require(size[1] == 128, "tile_size", "column size", size[1], "128", "matmul-tile")
+    _no_tiling(call, position, stationary, moving, dst)
+    scales = [
+        scale_view(call, operand, scale, depth, free)
+        for operand, scale, free in (
+            ("stationary_scale", stationary_scale, rows), ("moving_scale", moving_scale, columns),
+        )
+    ]  # fmt: skip
+    adds = _adds(call, dst, accumulate)
+    record = call.issue(
+        engine.tensor, (stationary, moving, *scales[0], *scales[1]), (dst,), rows=rows, columns=columns,
+        depth=depth * 4, macs=rows * columns * depth * 4,
+        attributes={"accumulate": _said(adds), "tile_position": position, "tile_size": size},
+    )  # fmt: skip
+    if call.values:
+        first = _decoded(call, "stationary", stationary, scales[0])
+        second = _decoded(call, "moving", moving, scales[1])
+        with np.errstate(all="ignore"):
+            _accumulate(call, dst, first.T @ second, adds)
+    _matmul_state(dst)
+    return record
+
+
+def _decoded(call: Call, operand: str, tensor: NkiTensor, scales: list[NkiTensor]) -> Array:
+    """MX values as float32 ``[4 * K, F]``."""
+    octets = [flat(call.read(f"{operand}_scale", view)).view(np.uint8) for view in scales]
+    values = dequantise(flat(call.read(operand, tensor)), np.concatenate(octets), str(tensor.dtype))
+    return np.ascontiguousarray(values.transpose(0, 2, 1)).reshape(-1, values.shape[1])
+
+
+def nc_transpose(
+    dst: NkiTensor, data: NkiTensor, engine: engine = _engine.unknown, name: str | None = None
+) -> Instruction:
+    """``dst`` ``[F, P]`` is ``data`` ``[P, F]`` transposed, bit by bit.
+
+    TensorE: up to 128 by 128, from SBUF to PSUM. VectorE: up to 32 by 32, SBUF or PSUM. Source: ``nki.isa.nc_transpose``.
+    """
+    call = Call("nc_transpose", name)
+    call.tile("data", data, ON_CHIP)
+    call.tile("dst", dst, ON_CHIP)
+    partitions, free = data.shape[0], data.free_size
+    if dst.shape[0] != free or dst.free_size != partitions:
+        raise call.fail("dst", "shape", dst.shape, f"({free}, {partitions})", "shape")
+    through_tensor = data.buffer is MemoryRegion.sbuf and dst.buffer is MemoryRegion.psum
+    default = _engine.tensor if through_tensor and str(data.dtype) in INPUTS else _engine.vector
+    on = call.on_engine(engine, (_engine.tensor, _engine.vector), default)
+    if on is _engine.tensor:
+        call.tile("data", data, SBUF)
+        call.tile("dst", dst, PSUM)
+    else:
+        for operand, count in (("partitions", partitions), ("elements per partition", free)):
+            call.require(count <= 32, "data", f"{operand} on vector", count, "at most 32", "transpose-size")
+    call.require(dst.itemsize == data.itemsize, "dst", "dtype", dst.dtype, f"{data.dtype}, as data", "dtype")
+    work = {"rows": free, "columns": partitions, "depth": partitions} if on is _engine.tensor else {"elements": free}
+    record = call.issue(on, (data,), (dst,), attributes={"transpose": True}, **work)
+    if call.values:
+        moved = flat(call.read("data", data)).T
+        call.write(
+            "dst", dst, moved.reshape(dst.shape) if dst.ndim == 2 else np.ascontiguousarray(moved).reshape(dst.shape)
+        )
+    if dst.buffer is MemoryRegion.psum:
+        _matmul_state(dst)
+    return record

@@ -1,0 +1,90 @@
+"""OCP microscaling: four elements to a container, one power-of-two scale to 32 elements.
+
+On the chip a group of 32 is 8 partitions of 4 elements each. Scales are ``float8_e8m0fnu``: 2^(b - 127).
+
+Source: OCP Microscaling Formats (MX) v1.0; ``nki.isa.quantize_mx``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from trainshed.numerics.formats import PACKED
+
+Array = np.ndarray[Any, Any]
+#: Exponent of the largest power of two of each element format.
+EMAX = {"float8_e4m3fn_x4": 8, "float8_e5m2_x4": 15, "float4_e2m1fn_x4": 2}
+BIAS = 127
+
+
+@lru_cache
+def _table(name: str) -> Array:
+    """Every element of a format as float32, by its bits."""
+    kind = np.dtype(PACKED[name])
+    if name == "float4_e2m1fn_x4":
+        return np.arange(16, dtype=np.uint8).astype(np.uint8).view(np.uint8).view(kind).astype(np.float32)
+    return np.arange(256, dtype=np.uint8).view(kind).astype(np.float32)
+
+
+def unpack(containers: Array, name: str) -> Array:
+    """Elements of packed containers as float32: ``[…]`` to ``[…, 4]``, the lowest bits first."""
+    if name == "float4_e2m1fn_x4":
+        shifts = np.arange(0, 16, 4, dtype=np.uint16)
+        return _table(name)[(containers[..., None] >> shifts) & 15]
+    octets = np.ascontiguousarray(containers).view(np.uint8).reshape(*containers.shape, 4)
+    return _table(name)[octets]
+
+
+def pack(elements: Array, name: str) -> Array:
+    """Float32 elements ``[…, 4]`` rounded to a format and packed to ``[…]``; larger magnitudes saturate."""
+    most = float(ml_dtypes.finfo(PACKED[name]).max)
+    rounded = np.clip(elements, -most, most).astype(PACKED[name])
+    if name == "float4_e2m1fn_x4":
+        nibbles = rounded.view(np.uint8).astype(np.uint16) & 15
+        shifts = np.arange(0, 16, 4, dtype=np.uint16)
+        result: Array = np.bitwise_or.reduce(nibbles << shifts, axis=-1)
+        return result
+    return np.ascontiguousarray(rounded).view(np.uint32)[..., 0]
+
+
+def scale_values(scales: Array) -> Array:
+    """2^(b - 127) of scale bytes, float32 (255 is not a number)."""
+    values = np.ldexp(np.float32(1), scales.view(np.uint8).astype(np.int32) - BIAS).astype(np.float32)
+    return np.where(scales.view(np.uint8) == 255, np.float32(np.nan), values)
+
+
+def scale_rows(partitions: int) -> Array:
+    """Rows of a scale tile that hold the scales of ``partitions`` data partitions, one to 8.
+
+    Four to a quadrant of 32: rows 0 to 3, 32 to 35, 64 to 67, 96 to 99 for 128 partitions.
+    """
+    groups = np.arange(partitions // 8)
+    rows: Array = groups // 4 * 32 + groups % 4
+    return rows
+
+
+def dequantise(containers: Array, scales: Array, name: str) -> Array:
+    """Float32 values ``[P, F, 4]`` of containers ``[P, F]`` and their scales ``[P / 8, F]``."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values: Array = unpack(containers, name) * np.repeat(scale_values(scales), 8, axis=0)[..., None]
+    return values
+
+
+def quantise(values: Array, name: str, rule: str) -> tuple[Array, Array]:
+    """Containers ``[P, F / 4]`` and scale bytes ``[P / 8, F / 4]`` of float32 ``values`` ``[P, F]``.
+
+    The scale is 2^(floor(log2 amax) - EMAX) under rule ``"0.4"`` (OCP's), and twice that under ``"0.5"``, which
+    halves what saturates. A group of zeros has scale byte 0.
+    """
+    partitions, free = values.shape
+    groups = values.reshape(partitions // 8, 8, free // 4, 4)
+    exponents = np.ascontiguousarray(values).view(np.uint32) >> 23 & 0xFF
+    largest = exponents.reshape(groups.shape).max(axis=(1, 3)).astype(np.int32)
+    scales = np.clip(largest - EMAX[name] + (rule != "0.4"), 0, 254).astype(np.uint8)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = groups / scale_values(scales)[:, None, :, None]
+    return pack(scaled.reshape(partitions, free // 4, 4), name), scales
