@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,10 @@ from trainshed.chip.call import Call
 from trainshed.chip.core import Options, enter, target
 from trainshed.chip.errors import NkiValidationError, Source
 from trainshed.chip.hazards import check_loops, divergence, note_trips, race_error, races
+from trainshed.chip.isa.dma import dma_copy
+from trainshed.chip.isa.move import memset
 from trainshed.chip.launch import Launch
+from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.words import MemoryRegion, engine
 from trainshed.numerics.formats import DType
 
@@ -230,6 +234,44 @@ def test_loops_of_the_hardware_run_alike_on_all_cores(pair, trips, value):
     assert (error.value.rule, error.value.value) == ("lnc-divergence", value)
     pair.cores[1].state["trips"] = pair.cores[0].state["trips"]
     check_loops(pair.cores)
+
+
+def scatter_kernel(core, rows, value, tail):
+    """Write ``value`` to some rows of a shared tensor whose first rows all cores agree on, then ``tail``."""
+    kind = DType("float32")
+    out = core.allocate((16, 8), kind, MemoryRegion.shared_hbm, name="out")
+    data = core.allocate((len(rows), 8), kind, MemoryRegion.sbuf)
+    index = core.allocate((len(rows), 1), DType("int32"), MemoryRegion.sbuf)
+    memset(data, value)
+    Call("fill").write("index", index, np.array(rows, np.int32)[:, None])
+    dma_copy(out.vector_select(0, index), data)
+    tail(core, out, data)
+
+
+@pytest.mark.parametrize(
+    ("rows", "value", "races_"),
+    [([8, 9, 10], 2.0, False), ([5, 9, 10], 2.0, True), ([1, 3, 5], 2.0, True), ([1, 3, 5], 1.0, False)],
+)
+def test_scattered_rows_race_where_they_meet(rows, value, races_):
+    """Disjoint rows do not, equal values do not."""
+    launch = Launch(target("trn2"), Options(), 2)
+    launch.run(lambda core: scatter_kernel(core, rows if core.index else [1, 3, 5], value if core.index else 1.0,
+                                           lambda *_: None))  # fmt: skip
+    found, _ = races(launch.cores, [accesses(core) for core in launch.cores])
+    assert bool(found) == races_
+
+
+@pytest.mark.parametrize(("row", "races_"), [(5, True), (6, False)])
+def test_a_gather_meets_only_the_rows_it_reads(row, races_):
+    def tail(core, out, data):
+        if core.index:
+            register = VirtualRegister(row)
+            dma_copy(data[0:1], out.select(0, register).expand_dim(0))
+
+    launch = Launch(target("trn2"), Options(), 2)
+    launch.run(lambda core: scatter_kernel(core, [6, 7, 8] if core.index else [1, 3, 5], 1.0, tail))
+    found, _ = races(launch.cores, [accesses(core) for core in launch.cores])
+    assert bool(found) == races_
 
 
 STEP = st.one_of(

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from trainshed.chip.accesses import Accesses, Array, extent, region_runs
+from trainshed.chip.accesses import Accesses, Array, extent, itemsize, region_runs, runs
 from trainshed.chip.core import NeuronCore
 from trainshed.chip.errors import NkiValidationError, Source, violation
 from trainshed.chip.findings import Finding
 from trainshed.chip.memory import Storage
 from trainshed.chip.overlap import title
-from trainshed.chip.record import Instruction
+from trainshed.chip.record import Instruction, Region
 
 
 @dataclass(frozen=True)
@@ -171,21 +171,51 @@ class _Touch:
 
     columns: Accesses
     rows: Array
-    serials: list[int]
+    places: dict[tuple[int, Region], tuple[Array, tuple[tuple[int, int], ...]]]
+    """Where indirect accesses lay: ``chip/indirect.py`` kept it."""
 
     @staticmethod
     def of(columns: Accesses, rows: Array, serials: list[int]) -> _Touch:
-        quiet: dict[tuple[int, int], bool] = columns.core.state.get("repeated-writes", {})
-        mine = rows[np.isin(columns.storage[rows], serials)]
-        known = [
-            k for k in mine.tolist()
-            if columns.regions[k].indirect is None
-            and not (columns.write[k] and quiet.get((int(columns.time[k]), columns.regions[k].storage), False))
-        ]  # fmt: skip
-        return _Touch(columns, np.array(known, np.int64), serials)
+        state = columns.core.state
+        quiet: dict[tuple[int, int], bool] = state.get("repeated-writes", {})
+        places = state.get("places", {})
+        known = []
+        for k in rows[np.isin(columns.storage[rows], serials)].tolist():
+            region, time = columns.regions[k], int(columns.time[k])
+            if region.indirect is not None and (time, region) not in places:
+                continue
+            if not (columns.write[k] and quiet.get((time, region.storage), False)):
+                known.append(k)
+        return _Touch(columns, np.array(known, np.int64), places)
 
     def instruction(self, row: int) -> Instruction:
         return self.columns.core.instructions[int(self.columns.time[row])]
+
+    def key(self, row: int) -> tuple[Any, ...]:
+        """Equal for accesses to the same bytes in the same way."""
+        region = self.columns.regions[row]
+        if region.indirect is None:
+            return region.dtype, region.offset, region.pattern
+        starts, pattern = self.places[int(self.columns.time[row]), region]
+        return region.dtype, starts.tobytes(), pattern
+
+    def runs(self, row: int) -> tuple[Array, Array]:
+        """Runs of bytes of an access."""
+        region = self.columns.regions[row]
+        if region.indirect is None:
+            return region_runs(region)
+        starts, pattern = self.places[int(self.columns.time[row]), region]
+        low, high = runs(itemsize(region), 0, pattern)
+        moved = (starts * itemsize(region))[:, None]
+        return (moved + low).reshape(-1), (moved + high).reshape(-1)
+
+    def extent(self, row: int) -> tuple[int, int]:
+        """First and one past the last byte of an access."""
+        region = self.columns.regions[row]
+        if region.indirect is None:
+            return extent(region)
+        low, high = self.runs(row)
+        return int(low.min(initial=0)), int(high.max(initial=0))
 
 
 def _first_race(serials: list[int], sets: list[_Touch], clocks: Order) -> Race | None:
@@ -242,12 +272,10 @@ def _conflicts(one: _Touch, rows_a: Array, two: _Touch, rows_b: Array) -> Iterat
 def _same_writes(one: _Touch, rows_a: Array, two: _Touch, rows_b: Array) -> list[Race]:
     keys: dict[tuple[Any, ...], int] = {}
     for k in rows_a.tolist():
-        region = one.columns.regions[k]
-        keys.setdefault((one.instruction(k).source, region.dtype, region.offset, region.pattern), k)
+        keys.setdefault((one.instruction(k).source, *one.key(k)), k)
     found = []
     for k in rows_b.tolist():
-        region = two.columns.regions[k]
-        mate = keys.get((two.instruction(k).source, region.dtype, region.offset, region.pattern))
+        mate = keys.get((two.instruction(k).source, *two.key(k)))
         if mate is not None:
             found.append(_race(one, mate, two, k, same=True))
     return found
@@ -285,8 +313,8 @@ def _near(left: _Touch, first: Array, right: _Touch, second: Array) -> tuple[Arr
     """Only accesses whose extents meet the other side's."""
     if not len(first) or not len(second):
         return first[:0], second[:0]
-    mine = np.array([extent(left.columns.regions[k]) for k in first.tolist()])
-    theirs = np.array([extent(right.columns.regions[k]) for k in second.tolist()])
+    mine = np.array([left.extent(k) for k in first.tolist()])
+    theirs = np.array([right.extent(k) for k in second.tolist()])
     low, high = max(mine[:, 0].min(), theirs[:, 0].min()), min(mine[:, 1].max(), theirs[:, 1].max())
     return (
         first[(mine[:, 0] < high) & (mine[:, 1] > low)],
@@ -298,9 +326,8 @@ def _spread(touch: _Touch, rows: Array) -> tuple[Array, Array, Array]:
     """All runs of bytes of some accesses, with the access of each; equal regions once, by their earliest access."""
     seen: dict[tuple[Any, ...], int] = {}
     for k in rows.tolist():
-        region = touch.columns.regions[k]
-        seen.setdefault((region.dtype, region.offset, region.pattern), k)
-    pieces = [(*region_runs(touch.columns.regions[k]), k) for k in seen.values()]
+        seen.setdefault(touch.key(k), k)
+    pieces = [(*touch.runs(k), k) for k in seen.values()]
     return (
         np.concatenate([starts for starts, _, _ in pieces]),
         np.concatenate([stops for _, stops, _ in pieces]),

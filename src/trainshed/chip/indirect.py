@@ -141,12 +141,10 @@ def free(call: Call, operand: str, tensor: NkiTensor, on: engine) -> Array:
 def lacking(tensor: NkiTensor, addresses: Array) -> int:
     """How many elements at ``addresses`` were never written."""
     state = tensor.storage.written
-    if state is True:
-        return 0
-    if state is False:
-        return int(addresses.size)
-    size = tensor.itemsize
-    written = state[: state.size - state.size % size].reshape(-1, size).all(axis=1)
+    if isinstance(state, bool):
+        return 0 if state else int(addresses.size)
+    size, mask = tensor.itemsize, np.asarray(state)
+    written = mask[: mask.size - mask.size % size].reshape(-1, size).all(axis=1)
     return int(np.count_nonzero(~written[addresses]))
 
 
