@@ -147,7 +147,8 @@ def _affine(
     for stride, count in pattern:
         total = (total[:, None] + np.arange(count, dtype=np.int64) * int(stride)).reshape(-1)
     rows = np.arange(dst.shape[0], dtype=np.int64)[:, None] * int(channel_multiplier)
-    return (rows + total).astype(np.int32)
+    result: Array = rows.astype(np.int32) + total.astype(np.int32)
+    return result
 
 
 def _pattern(call: Call, dst: NkiTensor, pattern: Any) -> tuple[tuple[int, int], ...]:
