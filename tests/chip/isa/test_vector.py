@@ -346,3 +346,23 @@ def test_reciprocal(core, tile, empty, values, dtype):
     assert np.all(np.isinf(values(dst).astype(np.float32)) | np.isnan(values(dst).astype(np.float32)))
     with pytest.raises(NkiValidationError, match="as many elements"):
         reciprocal(dst, tile(random((32, 4))))
+
+
+def test_a_single_column_may_have_no_free_dimension(core, tile, values):
+    data = random((8, 4))
+    whole = tile(data)
+    column = whole[:, 1]
+    assert column.shape == (8,)
+    tensor_scalar(column, column, "multiply", whole[:, 2], op1="add", operand1=whole[:, 3:4])
+    assert np.array_equal(values(whole)[:, 1], data[:, 1] * data[:, 2] + data[:, 3])
+    tensor_tensor(whole[:, 0], whole[:, 0:1], column, "add")
+    assert np.array_equal(values(whole)[:, 0], data[:, 0] + values(whole)[:, 1])
+    scalar_tensor_tensor(column, whole[:, 0:1], "subtract", whole[:, 2], "add", whole[:, 3])
+    assert np.array_equal(values(whole)[:, 1], values(whole)[:, 0] - data[:, 2] + data[:, 3])
+
+
+def test_an_operand_that_the_result_overwrites_is_read_before(core, tile, values):
+    data = random((8, 2))
+    whole = tile(data)
+    tensor_scalar(whole[:, 0:1], whole[:, 1:2], "add", 1.0, op1="multiply", operand1=whole[:, 0:1])
+    assert np.array_equal(values(whole)[:, 0], (data[:, 1] + np.float32(1)) * data[:, 0])
