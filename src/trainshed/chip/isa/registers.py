@@ -1,0 +1,94 @@
+"""Registers of the engines' sequencers, and what a kernel asks of its target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from trainshed.chip.call import HBM, SBUF, Call
+from trainshed.chip.core import active
+from trainshed.chip.record import Instruction
+from trainshed.chip.registers import VirtualRegister
+from trainshed.chip.tensor import NkiTensor
+from trainshed.chip.words import engine, nc_version
+
+
+def get_nc_version() -> nc_version:
+    """The generation the kernel runs on. Source: ``nki.isa.get_nc_version``."""
+    return active().version
+
+
+def get_nc_sub_version() -> int:
+    """The silicon revision within the generation: the first. Source: ``nki.isa.get_nc_sub_version``."""
+    active()
+    return 0
+
+
+def register_alloc(x: Any = None) -> VirtualRegister:
+    """A new register, set to a number (or a one-element tensor's value, as in NKI 0.3) if one is given.
+
+    Source: ``nki.isa.register_alloc``.
+    """
+    register = VirtualRegister()
+    if isinstance(x, NkiTensor):
+        register_load(register, x)
+    elif x is not None:
+        register.value = int(x)
+    return register
+
+
+def _register(call: Call, operand: str, value: Any) -> VirtualRegister:
+    if not isinstance(value, VirtualRegister):
+        raise call.fail(operand, "operand", type(value).__name__, "a register of nisa.register_alloc", "operand")
+    return value
+
+
+def register_move(dst: VirtualRegister, src: Any) -> Instruction:
+    """``dst = src``, a number or another register. Source: ``nki.isa.register_move``."""
+    call = Call("register_move")
+    _register(call, "dst", dst)
+    record = call.issue(engine.sync, (), ())
+    dst.value = int(src)
+    return record
+
+
+def _scalar(call: Call, operand: str, tensor: Any) -> NkiTensor:
+    call.tile(operand, tensor, (*SBUF, *HBM))
+    call.require(tensor.size == 1, operand, "elements", tensor.size, "1", "shape")
+    call.require(tensor.itemsize <= 4, operand, "bytes", tensor.itemsize, "at most 4", "dtype")
+    found: NkiTensor = tensor
+    return found
+
+
+def register_load(dst: VirtualRegister, src: NkiTensor) -> Instruction:
+    """The one element of ``src`` (SBUF or HBM) into a register. Source: ``nki.isa.register_load``."""
+    call = Call("register_load")
+    _register(call, "dst", dst)
+    _scalar(call, "src", src)
+    record = call.issue(engine.sync, (src,), (), bytes=src.itemsize)
+    if src.storage.written is not True and not call.values:
+        raise call.fail(
+            "src", "value a loop or an address needs, of a run without values, from", src, "an argument of the kernel",
+            "no-values",
+        )  # fmt: skip
+    value = call.read("src", src).reshape(-1)[0]
+    dst.value = int(value)
+    return record
+
+
+def register_store(dst: NkiTensor, src: Any) -> Instruction:
+    """A register's value into the one element of ``dst`` (SBUF or HBM). Source: ``nki.isa.register_store``."""
+    call = Call("register_store")
+    _register(call, "src", src)
+    _scalar(call, "dst", dst)
+    record = call.issue(engine.sync, (), (dst,), bytes=dst.itemsize)
+    if call.values:
+        value = np.asarray(src.get(), np.int64).astype(np.int32)
+        stored = (
+            value.astype(dst.dtype.storage)
+            if dst.dtype.is_float
+            else value.view(np.uint8)[: dst.itemsize].view(dst.dtype.storage)
+        )
+        call.write("dst", dst, stored.reshape(dst.shape))
+    return record
