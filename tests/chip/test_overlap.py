@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from trainshed.chip.accesses import accesses
 from trainshed.chip.call import Call
 from trainshed.chip.core import NeuronCore, Options, enter, target
 from trainshed.chip.errors import NkiValidationError
+from trainshed.chip.isa.tensor import nc_matmul
 from trainshed.chip.overlap import check_overlap
 from trainshed.chip.words import MemoryRegion, engine
 from trainshed.numerics.formats import DType
@@ -126,6 +128,18 @@ def test_psum_too(core):
     use(writes=[b])
     use(reads=[a])
     assert clash(core).rule == "overlap"
+
+
+@pytest.mark.parametrize("accumulate", [True, False])
+def test_accumulation_needs_what_psum_holds(core, accumulate):
+    a, b, operand = (
+        tile(core, place, buffer=where) for place, where in (((0, 0), "psum"), ((0, 0), "psum"), ((0, 0), "sbuf"))
+    )
+    Call("fill").write("operand", operand, np.ones((128, 16), np.float32))
+    nc_matmul(a[0:16], operand, operand)
+    nc_matmul(b[0:16], operand, operand)
+    nc_matmul(a[0:16], operand, operand, accumulate=accumulate)
+    assert (clash(core) is not None) == accumulate
 
 
 def test_sbuf_and_psum_are_apart(core):

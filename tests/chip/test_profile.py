@@ -10,6 +10,7 @@ import pytest
 from trainshed.chip.call import Call
 from trainshed.chip.core import Options, enter, target
 from trainshed.chip.errors import NkiValidationError
+from trainshed.chip.isa.tensor import nc_matmul, nc_transpose
 from trainshed.chip.launch import Launch
 from trainshed.chip.profile import check, profile
 from trainshed.chip.words import MemoryRegion, engine
@@ -31,9 +32,9 @@ class Run:
         data = np.zeros(shape, DType(dtype).storage)
         return self.tensor(shape, "shared_hbm", dtype, core, data=data, name="x")
 
-    def issue(self, opcode, on, reads=(), writes=(), core=0, **attributes):
+    def issue(self, opcode, on, reads=(), writes=(), core=0):
         enter(self.launch.cores[core])
-        return Call(opcode).issue(engine[on], tuple(reads), tuple(writes), attributes=attributes)
+        return Call(opcode).issue(engine[on], tuple(reads), tuple(writes))
 
     def load(self, dst, src, core=0):
         return self.issue("dma_copy", "dma", [src], [dst], core)
@@ -60,7 +61,7 @@ def matmul_kernel(run):
     acc, out = run.tensor((128, 512), "psum"), run.tensor((128, 512))
     run.load(sa, a)
     run.load(sb, b)
-    run.issue("nc_matmul", "tensor", [sa, sb], [acc])
+    nc_matmul(acc, sa, sb)
     run.issue("tensor_copy", "vector", [acc], [out])
     run.load(c, out)
 
@@ -158,24 +159,14 @@ def test_transposes_share(run):
     src, dst = run.tensor((128, 128)), run.tensor((128, 128), "psum")
     run.issue("memset", "vector", (), [src])
     for _ in range(3):
-        run.issue("nc_transpose", "tensor", [src], [dst])
-    run.issue("nc_matmul", "tensor", [src, src], [dst], is_transpose=True)
+        nc_transpose(dst, src)
+    nc_matmul(dst, src, src, is_transpose=True)
     for _ in range(4):
-        run.issue("nc_matmul", "tensor", [src, src], [dst])
+        nc_matmul(dst, src, src)
     found = run.profile()
     assert (found.transposes, found.transpose_share) == (4, 0.5)
     assert found.matmul_flops == 4 * 2 * 128**3
     assert [f.rule for f in found.findings] == ["transposes"]
-
-
-def test_packed_matmul_counts_four_elements_each(run):
-    stationary, moving = (
-        run.tensor((32, 128), dtype="float8_e4m3fn_x4"),
-        run.tensor((32, 512), dtype="float8_e4m3fn_x4"),
-    )
-    run.issue("memset", "vector", (), [stationary, moving])
-    run.issue("nc_matmul_mx", "tensor", [stationary, moving], [run.tensor((128, 512), "psum")])
-    assert run.profile().matmul_flops == 2 * (32 * 4) * 128 * 512
 
 
 def test_near_capacity(run):

@@ -143,7 +143,8 @@ def lacking(tensor: NkiTensor, addresses: Array) -> int:
     state = tensor.storage.written
     if isinstance(state, bool):
         return 0 if state else int(addresses.size)
-    size, mask = tensor.itemsize, np.asarray(state)
+    size = tensor.itemsize
+    mask: Array = np.asarray(state)
     written = mask[: mask.size - mask.size % size].reshape(-1, size).all(axis=1)
     return int(np.count_nonzero(~written[addresses]))
 

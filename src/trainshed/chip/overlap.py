@@ -113,12 +113,17 @@ def _clobbered(
         if other_storage is not None:
             dirty |= _paint(mask, region, other_storage, victim, True)
             history.append(k)
-        elif columns.write[k]:
+        elif columns.write[k] and not _accumulates(columns, moment):
             if dirty:
                 _paint(mask, region, victim, victim, False)
         elif dirty and _touches(mask, region, victim):
             return moment, _overlap_error(columns, k, victim, mask, history, by_serial)
     return None
+
+
+def _accumulates(columns: Accesses, moment: int) -> bool:
+    """Whether an instruction adds to what its destination holds (``chip/isa/tensor.py``)."""
+    return columns.core.instructions[moment].attributes.get("accumulate") == "True"
 
 
 def _cells(region: Region, storage: Storage, victim: Storage) -> Iterator[tuple[slice, slice]]:

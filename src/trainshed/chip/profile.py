@@ -195,15 +195,11 @@ def _engines(cores: Iterable[NeuronCore]) -> dict[str, EngineUse]:
 
 def matmul_flops(instruction: Instruction) -> int:
     """Two per multiplication and addition; none for a transpose."""
-    if _is_transpose(instruction) or len(instruction.reads) < 2:
-        return 0
-    stationary, moving = instruction.reads[:2]
-    depth = 4 if instruction.opcode == "nc_matmul_mx" else 1  # elements in one packed container
-    return 2 * depth * math.prod(stationary.shape) * math.prod(moving.shape[1:])
+    return 0 if _is_transpose(instruction) else 2 * instruction.work.get("macs", 0)
 
 
 def _is_transpose(instruction: Instruction) -> bool:
-    return instruction.opcode == "nc_transpose" or bool(instruction.attributes.get("is_transpose"))
+    return bool(instruction.attributes.get("transpose"))
 
 
 def _transposes(cores: Iterable[NeuronCore]) -> int:
