@@ -348,11 +348,11 @@ def test_reciprocal(core, tile, empty, values, dtype):
         reciprocal(dst, tile(random((32, 4))))
 
 
-def test_a_single_column_may_have_no_free_dimension(core, tile, values):
+def test_an_integer_index_gives_a_column(core, tile, values):
     data = random((8, 4))
     whole = tile(data)
     column = whole[:, 1]
-    assert column.shape == (8,)
+    assert column.shape == (8, 1)
     tensor_scalar(column, column, "multiply", whole[:, 2], op1="add", operand1=whole[:, 3:4])
     assert np.array_equal(values(whole)[:, 1], data[:, 1] * data[:, 2] + data[:, 3])
     tensor_tensor(whole[:, 0], whole[:, 0:1], column, "add")
