@@ -132,9 +132,7 @@ def test_psum_too(core):
 
 @pytest.mark.parametrize("accumulate", [True, False])
 def test_accumulation_needs_what_psum_holds(core, accumulate):
-    a, b, operand = (
-        tile(core, place, buffer=where) for place, where in (((0, 0), "psum"), ((0, 0), "psum"), ((0, 0), "sbuf"))
-    )
+    a, b, operand = (tile(core, (0, 0), buffer=buffer) for buffer in ("psum", "psum", "sbuf"))
     Call("fill").write("operand", operand, np.ones((128, 16), np.float32))
     nc_matmul(a[0:16], operand, operand)
     nc_matmul(b[0:16], operand, operand)

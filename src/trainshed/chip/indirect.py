@@ -140,11 +140,10 @@ def free(call: Call, operand: str, tensor: NkiTensor, on: engine) -> Array:
 
 def lacking(tensor: NkiTensor, addresses: Array) -> int:
     """How many elements at ``addresses`` were never written."""
-    state = tensor.storage.written
+    state: Any = tensor.storage.written
     if isinstance(state, bool):
         return 0 if state else int(addresses.size)
-    size = tensor.itemsize
-    mask: Array = np.asarray(state)
+    size, mask = tensor.itemsize, state
     written = mask[: mask.size - mask.size % size].reshape(-1, size).all(axis=1)
     return int(np.count_nonzero(~written[addresses]))
 
