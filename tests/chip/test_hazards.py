@@ -15,6 +15,7 @@ from trainshed.chip.core import Options, enter, target
 from trainshed.chip.errors import NkiValidationError, Source
 from trainshed.chip.hazards import check_loops, divergence, note_trips, race_error, races
 from trainshed.chip.isa.dma import dma_copy
+from trainshed.chip.isa.exchange import core_barrier, sendrecv
 from trainshed.chip.isa.move import memset
 from trainshed.chip.launch import Launch
 from trainshed.chip.registers import VirtualRegister
@@ -36,6 +37,7 @@ class Pair:
     def __init__(self, cores=2):
         self.launch = Launch(target("trn2"), Options(values=False), cores)
         self.cores = self.launch.cores
+        self.turn = 0
 
     def tensor(self, shape=(64, 64), name="t"):
         """A tensor in shared HBM that all cores see."""
@@ -57,14 +59,15 @@ class Pair:
     def read(self, index, view):
         return self.on(index, reads=[view])
 
-    def barrier(self, tensor, cores=(0, 1)):
-        for index in cores:
-            self.on(index, reads=[tensor], opcode="core_barrier", cores=cores)
+    def barrier(self, tensor):
+        self.turn += 1
+        for index in range(len(self.cores)):
+            self.on(index, reads=[tensor], opcode="core_barrier", barrier=self.turn)
 
     def exchange(self, pipe=0, cores=(0, 1)):
-        for index in cores:
-            other = cores[1 - cores.index(index)]
-            self.on(index, opcode="sendrecv", pipe_id=pipe, recv_from_rank=other, send_to_rank=other)
+        self.turn += 1
+        for index, other in zip(cores, cores[::-1], strict=True):
+            self.on(index, opcode="sendrecv", pipe=pipe, turn=self.turn, receive_from=other, send_to=other)
 
     def races(self):
         enter(None)
@@ -121,8 +124,8 @@ def test_an_exchange_orders(pair):
 def test_one_way_messages_order_one_way(pair):
     t = pair.tensor()
     pair.write(1, t)
-    pair.on(0, opcode="sendrecv", pipe_id=0, recv_from_rank=1, send_to_rank=1)
-    pair.on(1, opcode="sendrecv", pipe_id=0, recv_from_rank=1, send_to_rank=0)
+    pair.on(0, opcode="sendrecv", pipe=0, turn=0, receive_from=1, send_to=0)
+    pair.on(1, opcode="sendrecv", pipe=0, turn=0, receive_from=1, send_to=0)
     pair.read(0, t)
     assert pair.races() == ([], [])
     pair.write(1, t)
@@ -272,6 +275,28 @@ def test_a_gather_meets_only_the_rows_it_reads(row, races_):
     launch.run(lambda core: scatter_kernel(core, [6, 7, 8] if core.index else [1, 3, 5], 1.0, tail))
     found, _ = races(launch.cores, [accesses(core) for core in launch.cores])
     assert bool(found) == races_
+
+
+@pytest.mark.parametrize("order", ["none", "barrier", "exchange"])
+def test_with_the_instructions_themselves(order):
+    def kernel(core):
+        kind = DType("float32")
+        out = core.allocate((2, 8), kind, MemoryRegion.shared_hbm, name="out")
+        tile, other = (core.allocate((1, 8), kind, MemoryRegion.sbuf) for _ in range(2))
+        memset(tile, 1.0)
+        if core.index == 0:
+            dma_copy(out[0:1], tile)
+        if order == "barrier":
+            core_barrier(out, (0, 1))
+        elif order == "exchange":
+            sendrecv(tile, other, 1 - core.index, 1 - core.index, pipe_id=0)
+        if core.index == 1:
+            dma_copy(tile, out[0:1])
+
+    launch = Launch(target("trn2"), Options(), 2)
+    launch.run(kernel)
+    found, findings = races(launch.cores, [accesses(core) for core in launch.cores])
+    assert (len(found), findings) == (int(order == "none"), [])
 
 
 STEP = st.one_of(

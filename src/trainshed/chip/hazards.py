@@ -37,20 +37,14 @@ class _Sync:
 
 def _syncs(core: NeuronCore) -> list[_Sync]:
     found: list[_Sync] = []
-    counts: dict[tuple[Any, ...], int] = {}
     for time, instruction in enumerate(core.instructions):
+        said = instruction.attributes
         if instruction.opcode == "core_barrier":
-            cores = tuple(int(c) for c in instruction.attributes.get("cores", range(core.cores)))
-            after = tuple(c for c in cores if c != core.index)
-            kind: tuple[Any, ...] = ("core_barrier", cores)
-            data = instruction.reads[0].storage if instruction.reads else None
+            others = tuple(c for c in range(core.cores) if c != core.index)
+            found.append(_Sync(time, ("barrier", said["barrier"]), others, instruction.reads[0].storage))
         elif instruction.opcode == "sendrecv":
-            after = tuple(c for c in (int(instruction.attributes["recv_from_rank"]),) if c != core.index)
-            kind, data = ("sendrecv", instruction.attributes.get("pipe_id")), None
-        else:
-            continue
-        counts[kind] = counts.get(kind, -1) + 1
-        found.append(_Sync(time, (*kind, counts[kind]), after, data))
+            origin = () if said["receive_from"] == core.index else (said["receive_from"],)
+            found.append(_Sync(time, ("pipe", said["pipe"], said["turn"]), origin, None))
     return found
 
 
