@@ -198,6 +198,8 @@ def test_outputs_never_wholly_written(values):
     assert finding.rule == "unwritten"
     assert finding.message == f"out in shared_hbm: {96 * 2048} of {128 * 2048} B ever written"
     assert finding.source == out.storage.source
+    run.launch.returned = {"y": [whole]}
+    assert run.rules() == []
 
 
 def test_an_empty_kernel_has_a_profile(run):

@@ -25,6 +25,7 @@ from trainshed.chip.launch import Launch
 from trainshed.chip.memory import Storage
 from trainshed.chip.overlap import check_overlap, title
 from trainshed.chip.record import Instruction, Region
+from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import MemoryRegion, engine
 
 #: Bytes per partition that a DMA should move at least. Source: DMA bandwidth guide, "Bandwidth vs. Payload Size".
@@ -166,7 +167,7 @@ def profile(launch: Launch, checked: Checked | None = None) -> Profile:
         *checked.findings, *dma.findings(), *(tensor.finding() for tensor in tensors if tensor.reloaded),
         *_transpose_finding(transposes, on_tensor.instructions, cores), *_near(cores, checked.allocations),
         *(finding for core, column in zip(cores, checked.columns, strict=True) for finding in _unused(core, column)),
-        *_unwritten(cores, checked.columns),
+        *_unwritten(launch, checked.columns),
     ]  # fmt: skip
     return Profile(
         chip=target.chip, cores=len(cores), instructions=sum(len(core.instructions) for core in cores),
@@ -361,8 +362,20 @@ def _tensors(cores: list[NeuronCore], columns: Iterable[Accesses]) -> list[_Tens
     return list(same.values())
 
 
-def _unwritten(cores: list[NeuronCore], columns: Iterable[Accesses]) -> list[Finding]:
-    """HBM tensors of the kernel that are never, or not wholly, written."""
+def _results(value: Any) -> set[int]:
+    """Serials of the tensors that a kernel returned."""
+    if isinstance(value, NkiTensor):
+        return {value.storage.serial}
+    if isinstance(value, dict):
+        return _results(list(value.values()))
+    if isinstance(value, tuple | list):
+        return {serial for item in value for serial in _results(item)}
+    return set()
+
+
+def _unwritten(launch: Launch, columns: Iterable[Accesses]) -> list[Finding]:
+    """Results (where nothing is returned: HBM tensors of the kernel) that are never, or not wholly, written."""
+    cores, results = launch.cores, _results(launch.returned)
     found = []
     pieces: dict[int, list[Region]] = {}
     hbm = [s.serial for core in cores for s in core.storages if not s.buffer.on_chip and s.written is not True]
@@ -372,6 +385,8 @@ def _unwritten(cores: list[NeuronCore], columns: Iterable[Accesses]) -> list[Fin
     for core in cores:
         for storage in core.storages:
             if storage.buffer.on_chip or storage.argument or storage.source is None:
+                continue
+            if results and storage.serial not in results:
                 continue
             regions = pieces.get(storage.serial, [])
             if any(region.indirect for region in regions) and not core.options.values:
