@@ -46,7 +46,7 @@ class Index(np.ndarray[Any, Any]):
     def __ne__(self, other: Any) -> Any:
         return self._compare(other, "__ne__")
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 class Mask(np.ndarray[Any, Any]):
@@ -140,7 +140,7 @@ def _boxes(mask: Array, shape: tuple[int, ...]) -> Iterator[list[slice]]:
     for axis, line in enumerate(axes):
         whole = whole & line.reshape([-1 if a == axis else 1 for a in range(mask.ndim)])
     if np.array_equal(whole, mask):
-        runs = [_runs(line, size) for line, size in zip(axes, shape, strict=True)]
+        runs = [_runs(np.asarray(line), size) for line, size in zip(axes, shape, strict=True)]
         yield from (list(item) for item in product(*runs))
         return
     axis = next(a for a in range(mask.ndim) if mask.shape[a] > 1)

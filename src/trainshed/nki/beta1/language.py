@@ -5,14 +5,13 @@ Source: the Beta-1 type stubs (Neuron SDK 2.26) for signatures, the pages of eac
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-import trainshed.nki.isa as nisa
-import trainshed.nki.language as nl
 from trainshed.chip.core import active
 from trainshed.chip.tensor import DynamicSlice, NkiTensor
 from trainshed.chip.words import MemoryRegion
@@ -32,6 +31,7 @@ from trainshed.nki.beta1.tile import (
     result_type,
     zeroed,
 )
+from trainshed.nki.beta1.today import nisa, nl
 from trainshed.nki.beta1.views import PSUM, SBUF, spread
 from trainshed.nki.beta1.views import copy as move
 from trainshed.numerics.formats import (
@@ -181,11 +181,11 @@ def full(shape: Any, fill_value: Any, dtype: Any, *, buffer: Any = None, name: s
 def _fill_hbm(tensor: NkiTensor, value: Any) -> None:
     """HBM is filled from SBUF, by DMA of one tile repeated."""
     flat = tensor.reshape((tensor.size,))
-    size = min(tensor.size, 2048)
+    size = builtins.min(tensor.size, 2048)
     kept = active().allocate((1, size), tensor.dtype, SBUF)
     nisa.memset(kept, float(value) if tensor.dtype.is_float else int(value))
     for start in range(0, tensor.size, size):
-        stop = min(start + size, tensor.size)
+        stop = builtins.min(start + size, tensor.size)
         nisa.dma_copy(flat[start:stop].reshape((1, stop - start)), kept[:, : stop - start])
 
 

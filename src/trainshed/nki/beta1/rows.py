@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-import trainshed.nki.isa as nisa
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import reduce_cmd
 from trainshed.nki.beta1.index import Box, boxes
 from trainshed.nki.beta1.operands import keep, kind, op_name, part, rows, unmasked, with_result
 from trainshed.nki.beta1.refuse import refusal
 from trainshed.nki.beta1.tile import Operand, Value, flush, result_type
+from trainshed.nki.beta1.today import nisa
 from trainshed.nki.beta1.views import undefined
 from trainshed.numerics.formats import DType, float32, uint32
 
@@ -27,7 +27,7 @@ def tensor_reduce(
     kept = [size for a, size in enumerate(tile.shape) if a not in axes]
     shape = [1 if a in axes else size for a, size in enumerate(tile.shape)] if keepdims else kept
     shape = shape if len(shape) > 1 else [*shape, 1]
-    rows_ = boxes(mask, tile.shape) if mask is not None else [None]
+    rows_: list[Box | None] = [None] if mask is None else [*boxes(mask, tile.shape)]
     if len(rows_) > 1:
         raise refusal("a reduction under a mask that is no box", "one reduction for each slice")
     box = rows_[0]
@@ -129,7 +129,7 @@ def nc_find_index8(*, data: Operand, vals: Operand, mask: Any = None, dtype: Any
 
 def _eight(name: str, data: Operand, mask: Any, made: DType, act: Any) -> Value:
     (tile,) = keep(data)
-    found = boxes(mask, tile.shape) if mask is not None else [None]
+    found: list[Box | None] = [None] if mask is None else [*boxes(mask, tile.shape)]
     if len(found) > 1:
         raise refusal(f"{name} under a mask that is no box", "slices")
     box = found[0]

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-import trainshed.nki.isa as nisa
 from trainshed.chip.core import active
 from trainshed.chip.errors import violation
 from trainshed.chip.tensor import NkiTensor
@@ -23,6 +22,7 @@ from trainshed.chip.words import MemoryRegion
 from trainshed.nki.beta1.access import Pattern
 from trainshed.nki.beta1.index import Array, Box, boxes
 from trainshed.nki.beta1.refuse import refusal
+from trainshed.nki.beta1.today import nisa
 from trainshed.nki.beta1.views import PSUM, SBUF, copy, narrow, same, spread, to_sbuf, undefined
 from trainshed.numerics.formats import DType, bfloat16, bool_, float32, lookup
 
@@ -337,7 +337,8 @@ def binary(op: str, left: Any, right: Any, dtype: Any = None, mask: Any = None) 
     kind = lookup(dtype) if dtype is not None else result_type(op, *tiles)
     assert kind is not None
     if not all(isinstance(tile, Operand) for tile in tiles):
-        data, number, reverse = (tiles[0], tiles[1], False) if isinstance(tiles[0], Operand) else (*tiles[::-1], True)
+        reverse = not isinstance(tiles[0], Operand)
+        data, number = tiles[::-1] if reverse else tiles
         value = _number(number, float32)
 
         def scalar(dst: NkiTensor, box: Box | None) -> None:

@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
-import trainshed.nki.isa as nisa
 from trainshed.chip.call import array
 from trainshed.chip.core import active
 from trainshed.chip.memory import covers, mark, missing, window
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import MemoryRegion
 from trainshed.nki.beta1.index import Box
+from trainshed.nki.beta1.today import nisa
 
 SBUF, PSUM = MemoryRegion.sbuf, MemoryRegion.psum
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-import trainshed.nki.isa as nisa
 from trainshed.chip.core import active
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import MemoryRegion, dge_mode, engine, nc_version, oob_mode, reduce_cmd
@@ -31,6 +30,7 @@ from trainshed.nki.beta1.rows import (
     tensor_tensor_scan,
 )
 from trainshed.nki.beta1.tile import Operand, Product, Tile, Value, flush, result_type
+from trainshed.nki.beta1.today import nisa
 from trainshed.nki.beta1.views import PSUM, SBUF, to_sbuf
 from trainshed.numerics.formats import DType, float32
 
