@@ -2,11 +2,10 @@
 
 import sys
 
+import trainshed.nki.beta1.isa.constants  # noqa: F401 - loaded, to be named below
 from trainshed.nki import beta1 as nki
-from trainshed.nki.beta1.isa import constants as _constants
 
 __all__ = ["nki"]
-assert _constants
 
 # The modules under their vendor's paths too, so that ``import neuronxcc.nki.language`` finds them.
 for _name in ("", ".compiler", ".isa", ".isa.constants", ".language", ".typing"):
