@@ -180,12 +180,12 @@ def mark_written(tensor: NkiTensor, addresses: Array) -> None:
     state[: state.size - state.size % tensor.itemsize].reshape(-1, tensor.itemsize)[addresses.reshape(-1)] = 1
 
 
-def unique(call: Call, operand: str, addresses: Array) -> None:
+def unique(call: Call, operand: str, addresses: Array, rule: str = "duplicate-scatter") -> None:
     """No two elements of one instruction go to the same place."""
     flat = np.sort(addresses, axis=None)
     if flat.size > 1 and (flat[1:] == flat[:-1]).any():
         twice = int(flat[1:][flat[1:] == flat[:-1]][0])
-        raise call.fail(operand, "element written twice by one scatter", twice, "unique indices", "duplicate-scatter")
+        raise call.fail(operand, "element written twice by one scatter", twice, "unique indices", rule)
 
 
 def gather(call: Call, operand: str, tensor: NkiTensor) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 
 from trainshed.chip.call import HBM, Array, Call
 from trainshed.chip.indirect import check_written, flat_values, put, rows, scalar, unique
+from trainshed.chip.operands import write_where
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import MemoryRegion, engine, nc_version
@@ -18,7 +19,7 @@ from trainshed.chip.words import oob_mode as _oob
 from trainshed.numerics.cast import to_float32
 from trainshed.numerics.formats import PACKED
 
-dge_mode, oob_mode, _engine = _dge, _oob, engine  # parameters of the same names hide them
+_engine = engine  # a parameter of the same name hides it
 _PLACES = (MemoryRegion.sbuf, *HBM)
 
 
@@ -43,9 +44,9 @@ def _check_modes(call: Call, dge: Any, oob: Any, priority: int | None, asked: en
         raise call.fail("dge_mode", "hwdge on", f"NeuronCore-v{int(call.version)}", "NeuronCore-v3 or newer",
                         "generation")  # fmt: skip
     if asked is not _engine.unknown:
-        legal = (_engine.sync, _engine.scalar, _engine.gpsimd)
-        if asked not in legal:
-            raise call.fail("engine", "engine that triggers the DMA", asked.name, "sync, scalar or gpsimd", "engine")
+        if asked not in (_engine.sync, _engine.scalar):
+            raise call.fail("engine", "engine that generates descriptors", asked.name, "sync or scalar", "engine")
+        call.require(dge is _dge.hwdge, "engine", "engine under dge_mode", dge.name, "hwdge", "dge-mode")
     if priority is not None:
         call.generation(nc_version.gen4)
         call.require(priority in (0, 1, 2, 3), "priority", "priority", priority, "0, 1, 2 or 3", "priority")
@@ -57,7 +58,7 @@ def runs(tensor: NkiTensor) -> tuple[int, int]:
     """Contiguous runs of a view, and the bytes of each: what descriptors a DMA needs at the least."""
     length, expected = 1, 1
     dims = list(zip(tensor.shape, tensor.strides, strict=True))
-    first = 1 if tensor.buffer.on_chip else 0
+    first = 1 if tensor.buffer.on_chip or _vector(tensor) else 0  # rows lie apart
     for size, stride in reversed(dims[first:]):
         if size == 1:
             continue
@@ -101,8 +102,11 @@ def _load(call: Call, operand: str, src: NkiTensor, skip: bool) -> tuple[Array |
     return values, good
 
 
-def _store(call: Call, operand: str, dst: NkiTensor, values: Array, kept: Array | None, skip: bool) -> None:
-    """Write to a destination, only the rows of the source that were in bounds."""
+def _store(
+    call: Call, operand: str, dst: NkiTensor, values: Array, kept: Array | None, skip: bool,
+    rule: str = "duplicate-scatter",
+) -> None:  # fmt: skip
+    """Write to a destination, only the rows whose source was in bounds. ``rule`` names the error of a repeated row."""
     if dst.indirection is not None and not _vector(dst):
         view = scalar(call, operand, dst, skip)
         if view is None:
@@ -111,27 +115,24 @@ def _store(call: Call, operand: str, dst: NkiTensor, values: Array, kept: Array 
     if not _vector(dst):
         if kept is None:
             call.write(operand, dst, values)
-        elif kept.any():
-            per_row = dst.size // len(kept)
-            shaped = dst if dst.shape[0] == len(kept) else None
-            if shaped is None:
-                raise call.fail(operand, "rows under a source with skipped rows", dst.shape[0], str(len(kept)), "shape")
-            for row in np.flatnonzero(kept):
-                part = dst[int(row) : int(row) + 1]
-                call.write(operand, part, values.reshape(len(kept), per_row)[row].reshape(part.shape))
+            return
+        if dst.shape[0] != len(kept):
+            raise call.fail(operand, "rows under a source with skipped rows", dst.shape[0], str(len(kept)), "shape")
+        mask = np.broadcast_to(kept.reshape(-1, *(1,) * (dst.ndim - 1)), dst.shape)
+        write_where(call, operand, dst, values.reshape(dst.shape), mask)
         return
     addresses, good = rows(call, operand, dst, skip)
     if kept is not None:
         good = good & kept
     data = call.cast(dst, values).reshape(dst.shape)
     chosen = addresses[good]
-    unique(call, operand, chosen)
+    unique(call, operand, chosen, rule)
     put(call, dst, chosen, data[good])
 
 
 def dma_copy(
-    dst: NkiTensor, src: NkiTensor, priority: int | None = None, oob_mode: oob_mode = _oob.error,
-    dge_mode: dge_mode = _dge.unknown, engine: engine = _engine.unknown, name: str | None = None,
+    dst: NkiTensor, src: NkiTensor, priority: int | None = None, oob_mode: _oob = _oob.error,
+    dge_mode: _dge = _dge.unknown, engine: engine = _engine.unknown, name: str | None = None,
 ) -> Instruction:  # fmt: skip
     """``dst = src`` between SBUF and HBM in any direction, elements in row-major order of each view.
 
@@ -148,6 +149,8 @@ def dma_copy(
     if not same and (dst.dtype in PACKED or src.dtype in PACKED):
         raise call.fail("src", "dtype", src.dtype, f"{dst.dtype}: packed formats are copied bit by bit", "dtype")
     _check_modes(call, dge_mode, oob_mode, priority, engine, _vector(src) or _vector(dst))
+    if not same and dge_mode is _dge.hwdge:
+        raise call.fail("src", "dtype under hwdge", src.dtype, f"{dst.dtype}, as dst", "hwdge-dtype")
     record = call.issue(
         _engine.dma, (src, _index(src), _index(dst)), (dst,),
         attributes={"dge_mode": dge_mode.name, "queue": engine.name, "priority": priority},
@@ -171,7 +174,7 @@ _AXES = {2: (1, 0), 3: (2, 1, 0), 4: (3, 1, 2, 0)}
 
 def dma_transpose(
     dst: NkiTensor, src: NkiTensor, axes: Sequence[int] | None = None, priority: int | None = None,
-    dge_mode: dge_mode = _dge.unknown, oob_mode: oob_mode = _oob.error, name: str | None = None,
+    dge_mode: _dge = _dge.unknown, oob_mode: _oob = _oob.error, name: str | None = None,
 ) -> Instruction:  # fmt: skip
     """``dst`` (SBUF) is ``src`` (HBM or SBUF) with its axes permuted: (1, 0), (2, 1, 0) or (3, 1, 2, 0).
 
@@ -185,13 +188,19 @@ def dma_transpose(
         raise call.fail("src", "dimensions", src.ndim, "2, 3 or 4", "dimensions")
     if axes is not None and tuple(axes) != order:
         raise call.fail("axes", "permutation", tuple(axes), str(order), "axes")
-    call.require(dst.dtype.itemsize == src.dtype.itemsize, "dst", "dtype", dst.dtype, f"{src.dtype}, as src", "dtype")
+    call.require(dst.buffer is MemoryRegion.sbuf, "dst", "memory", dst.buffer.value, "sbuf", "memory")
+    call.require(dst.dtype == src.dtype, "dst", "dtype", dst.dtype, f"{src.dtype}, as src", "dtype")
     wanted = tuple(src.shape[axis] for axis in order)
     if dst.size != src.size or tuple(n for n in dst.shape if n != 1) != tuple(n for n in wanted if n != 1):
         raise call.fail("dst", "shape", dst.shape, str(wanted), "shape")
     indirect = _vector(src)
-    _check_transpose(call, src, dge_mode, indirect)
-    _check_modes(call, dge_mode, oob_mode, priority, _engine.unknown, indirect and dge_mode is not _dge.none)
+    _check_modes(call, dge_mode, oob_mode, priority, _engine.unknown, indirect)
+    if indirect:
+        _check_gather(call, src)
+    else:
+        _check_direct(call, src, dge_mode)
+    if oob_mode is _oob.skip and src.indirection is None:
+        raise call.fail("oob_mode", "skip with a source that is", "not indirect", "an indirect source", "oob-mode")
     record = call.issue(
         _engine.dma, (src, _index(src)), (dst,),
         attributes={"dge_mode": dge_mode.name, "priority": priority, "transpose": order}, **_traffic(dst, (src,)),
@@ -206,27 +215,47 @@ def dma_transpose(
     return record
 
 
-def _check_transpose(call: Call, src: NkiTensor, mode: _dge, indirect: bool) -> None:
-    """Constraints of direct and indirect DMA transposes (``nki.isa.dma_transpose``)."""
-    if indirect:
-        call.generation(nc_version.gen3)
-        call.require(mode in (_dge.unknown, _dge.swdge), "dge_mode", "mode", mode.name, "unknown or swdge", "dge-mode")
-        call.require(src.itemsize == 2, "src", "dtype under a vector_offset", src.dtype, "2 bytes", "dtype")
-        call.require(src.shape[-1] <= 128, "src", "last dimension", src.shape[-1], "at most 128", "shape")
-        call.require(src.shape[0] % 16 == 0, "src", "rows", src.shape[0], "a multiple of 16", "shape")
-    elif mode is _dge.hwdge:
-        call.require(src.itemsize == 2, "src", "dtype under hwdge", src.dtype, "2 bytes", "dtype")
-        call.require(src.shape[-1] <= 128, "src", "last dimension under hwdge", src.shape[-1], "at most 128", "shape")
+def _check_gather(call: Call, src: NkiTensor) -> None:
+    """Constraints of indirect DMA transposes (``nki.isa.dma_transpose``, "DMA Indirect Transpose Constraints")."""
+    call.generation(nc_version.gen3)
+    call.require(src.itemsize == 2, "src", "dtype under a vector_offset", src.dtype, "2 bytes", "dtype")
+    call.require(src.shape[-1] <= 128, "src", "last dimension", src.shape[-1], "at most 128", "shape")
+    call.require(src.shape[0] % 16 == 0, "src", "rows", src.shape[0], "a multiple of 16", "shape")
+    if src.ndim == 4 and 1 not in src.shape[1:3]:
+        raise call.fail("src", "inner dimensions", src.shape[1:3], "one of them 1", "shape")
+    index = src.indirection.index if src.indirection is not None else None
+    assert isinstance(index, NkiTensor)
+    call.require(index.ndim == 2, "index of src", "dimensions", index.ndim, "2", "dimensions")
+    partitions, columns = index.shape
+    call.require(partitions % 16 == 0, "index of src", "partitions", partitions, "a multiple of 16", "partitions")
+    if columns > 1 and partitions != 128:
+        raise call.fail("index of src", "partitions of several columns", partitions, "128", "partitions")
+
+
+def _check_direct(call: Call, src: NkiTensor, mode: _dge) -> None:
+    """Constraints of direct DMA transposes (``nki.isa.dma_transpose``, "DMA Direct Transpose Constraints")."""
+    if src.indirection is None and mode is _dge.swdge:
+        raise call.fail("dge_mode", "mode of a direct transpose", mode.name, "unknown, hwdge or none", "dge-mode")
+    if mode is not _dge.hwdge:
+        return
+    call.require(src.itemsize == 2, "src", "dtype under hwdge", src.dtype, "2 bytes", "dtype")
+    call.require(src.shape[-1] <= 128, "src", "last dimension under hwdge", src.shape[-1], "at most 128", "shape")
+    if src.ndim == 2:
+        call.require(src.shape[0] == 16, "src", "rows under hwdge", src.shape[0], "16", "shape")
+    elif src.shape[0] not in (1, 2, 4, 8, 16) or src.shape[0] * src.shape[-2] % 16:
+        raise call.fail("src", "shape under hwdge", src.shape, "1, 2, 4, 8 or 16 first, times the second-last a "
+                        "multiple of 16", "shape")  # fmt: skip
 
 
 def dma_compute(
     dst: NkiTensor, srcs: Sequence[NkiTensor], reduce_op: Any, scales: Sequence[float] | None = None,
-    unique_indices: bool = True, oob_mode: oob_mode = _oob.error, name: str | None = None,
+    unique_indices: bool = True, oob_mode: _oob = _oob.error, name: str | None = None,
 ) -> Instruction:  # fmt: skip
     """``dst`` is the sum of up to 16 sources, in float32 inside the DMA engines.
 
     With ``vector_offset`` on ``dst`` and its own source it adds rows in place (scatter), with it on a source it adds
-    gathered rows. Source: ``nki.isa.dma_compute``.
+    gathered rows. Two equal indices of a scatter break the promise of ``unique_indices``: ``duplicate-index``.
+    Source: ``nki.isa.dma_compute``.
     """
     call = Call("dma_compute", name)
     _place(call, "dst", dst)
@@ -237,32 +266,52 @@ def dma_compute(
         _place(call, f"srcs[{i}]", item)
         if item.size != dst.size:
             raise call.fail(f"srcs[{i}]", "elements", item.size, f"{dst.size}, as many as dst", "shape")
-    factors = [1.0] * len(srcs) if scales is None else [float(scale) for scale in scales]
-    call.require(len(factors) == len(srcs), "scales", "scales", len(factors), str(len(srcs)), "scales")
+    if scales is not None:
+        good = len(scales) == len(srcs) and all(float(scale) == 1.0 for scale in scales)
+        call.require(good, "scales", "scales", tuple(scales), f"{len(srcs)} times 1.0, or None", "scales")
     indirect = _vector(dst) or any(_vector(item) for item in srcs)
     if indirect:
-        call.require(len(srcs) == 2, "srcs", "sources of a gather or scatter", len(srcs), "2", "sources")
-        call.require(bool(unique_indices), "unique_indices", "unique_indices", False, "True", "duplicate-index")
+        call.require(bool(unique_indices), "unique_indices", "unique_indices", False, "True", "unique-indices")
+        _check_update(call, dst, srcs)
+    elif oob_mode is _oob.skip:
+        raise call.fail("oob_mode", "skip without a vector_offset in", "any operand", "an indirect one", "oob-mode")
     record = call.issue(
         _engine.dma, (*srcs, *(_index(item) for item in srcs), _index(dst)), (dst,),
         attributes={"dge_mode": "swdge" if indirect else "none", "sources": len(srcs)}, **_traffic(dst, srcs),
     )  # fmt: skip
     if call.values:
-        _sum(call, dst, srcs, factors, oob_mode is _oob.skip)
+        _sum(call, dst, srcs, oob_mode is _oob.skip)
     return record
 
 
-def _sum(call: Call, dst: NkiTensor, srcs: Sequence[NkiTensor], factors: Sequence[float], skip: bool) -> None:
+def _check_update(call: Call, dst: NkiTensor, srcs: Sequence[NkiTensor]) -> None:
+    """A read-modify-write adds to ``dst`` itself: rows of HBM that it scatters to, or a tile that gathered rows join.
+
+    Source: ``nki.isa.dma_compute``, "Read-Modify-Write with vector_offset".
+    """
+    call.require(len(srcs) == 2, "srcs", "sources of a gather or scatter", len(srcs), "2", "sources")
+    own = [item for item in srcs if item.storage is dst.storage]
+    other = [item for item in srcs if item.storage is not dst.storage]
+    if len(own) != 1 or _vector(own[0]) != _vector(dst):
+        raise call.fail("srcs", "source that is dst, indirect as dst is", len(own), "exactly one", "read-modify-write")
+    if _vector(dst) == _vector(other[0]):
+        what = "indirect operands that are not dst"
+        raise call.fail("srcs", what, int(_vector(other[0])), str(int(not _vector(dst))), "read-modify-write")
+    near = other[0] if _vector(dst) else dst
+    call.require(near.buffer.on_chip, "operand that is not indirect", "memory", near.buffer.value, "sbuf", "memory")
+
+
+def _sum(call: Call, dst: NkiTensor, srcs: Sequence[NkiTensor], skip: bool) -> None:
+    """Add the sources in order, in float32; rows whose index is out of bounds stay as they are."""
     total: Array | None = None
     kept: Array | None = None
-    for i, (item, factor) in enumerate(zip(srcs, factors, strict=True)):
+    for i, item in enumerate(srcs):
         values, good = _load(call, f"srcs[{i}]", item, skip)
         if values is None:
             return
         if good is not None:
             kept = good if kept is None else kept & good
         term = to_float32(values, item.dtype).reshape(dst.shape)
-        term = term if factor == 1.0 else term * np.float32(factor)
         total = term if total is None else total + term
     assert total is not None
-    _store(call, "dst", dst, total, kept, skip)
+    _store(call, "dst", dst, total, kept, skip, "duplicate-index")

@@ -13,7 +13,7 @@ from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import dma_engine as _dma
 from trainshed.chip.words import engine, nc_version
 
-_engine, dma_engine = engine, _dma  # parameters of the same names hide them
+_engine = engine  # a parameter of the same name hides it
 #: Largest bytes per partition of an exchange by GpSimd's own DMA, by element size.
 GPSIMD_BYTES = {4: 1024, 2: 512, 1: 256}
 
@@ -32,26 +32,30 @@ def _lnc(call: Call) -> None:
 
 
 def core_barrier(
-    data: NkiTensor, cores: Sequence[int], engine: engine = _engine.gpsimd, name: str | None = None
+    data: NkiTensor, cores: Sequence[int] | int, engine: engine = _engine.gpsimd, name: str | None = None
 ) -> Instruction:
     """Both cores wait here until the other has come, so that each sees what the other wrote to ``data``.
 
-    ``data`` is in shared HBM; ``cores`` is ``(0, 1)``. Source: ``nki.isa.core_barrier``.
+    ``data`` is in shared HBM; ``cores`` is ``(0, 1)``, or ``(0,)`` where the launch has one core. AWS's library also
+    names tiles of SBUF, and a lone core as ``0``. Source: ``nki.isa.core_barrier``.
     """
     call = Call("core_barrier", name)
-    _lnc(call)
-    call.require(tuple(cores) == (0, 1), "cores", "cores", tuple(cores), "(0, 1)", "lnc")
+    call.generation(nc_version.gen3)
+    named = (cores,) if isinstance(cores, int) else tuple(cores)
+    every = tuple(range(call.core.cores))
+    call.require(named == every, "cores", f"cores of a launch on {len(every)}", named, str(every), "lnc")
     call.tile("data", data, (*HBM, *ON_CHIP))
     turn = _turn(call, "barrier")
     record = call.issue(
         engine if engine is not _engine.unknown else _engine.gpsimd, (data,), (), attributes={"barrier": turn}
     )
-    call.core.launch.barrier(call.core, (0, 1), ("barrier", turn), "core_barrier")
+    if len(every) > 1:
+        call.core.launch.barrier(call.core, every, ("barrier", turn), "core_barrier")
     return record
 
 
 def sendrecv(
-    src: Any, dst: Any, send_to_rank: int, recv_from_rank: int, pipe_id: int, dma_engine: dma_engine = _dma.dma,
+    src: Any, dst: Any, send_to_rank: int, recv_from_rank: int, pipe_id: int, dma_engine: _dma = _dma.dma,
     name: str | None = None,
 ) -> Instruction:  # fmt: skip
     """Send ``src`` to one core and receive another's into ``dst``, tiles of SBUF of one shape and dtype.

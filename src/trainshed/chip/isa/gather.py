@@ -29,7 +29,9 @@ def local_gather(
     """Each group of 16 partitions gathers columns of ``src_buffer`` at its own indices.
 
     ``index`` is uint16 ``[P, K]``, read partition by partition first: the i-th index of a group is
-    ``index[i % 16, i // 16]``. ``dst`` is ``[P, valid * num_elem_per_idx]``. Source: ``nki.isa.local_gather``.
+    ``index[i % 16, i // 16]``, the element of a partition's row where ``num_elem_per_idx`` elements begin.
+    ``dst`` is ``[P, valid * num_elem_per_idx]``. Source: ``nki.isa.local_gather`` and its Beta 1 test, which hands
+    over row numbers times the elements of a row.
     """
     call = Call("local_gather", name)
     for operand, tensor in (("src_buffer", src_buffer), ("index", index), ("dst", dst)):
@@ -56,7 +58,7 @@ def local_gather(
     if call.values:
         groups = partitions // GROUP
         lists = flat(call.read("index", index)).reshape(groups, GROUP, -1).transpose(0, 2, 1).reshape(groups, -1)
-        starts = lists[:, :valid].astype(np.int64) * width
+        starts = lists[:, :valid].astype(np.int64)
         columns = (starts[..., None] + np.arange(width)).reshape(groups, -1)
         _index_error(call, "index", columns, src_buffer.free_size)
         data = flat(call.read("src_buffer", src_buffer))
@@ -114,12 +116,13 @@ def sequence_bounds(dst: NkiTensor, segment_ids: NkiTensor, name: str | None = N
 
 
 def _bounds(ids: Array) -> tuple[Array, Array]:
-    """First index of each element's id, and one past its last; n and -1 for padding."""
-    kinds, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
-    last = np.zeros(len(kinds), np.int64)
-    np.maximum.at(last, inverse, np.arange(ids.size) + 1)
+    """First index of each element's run of equal ids, and one past its last; n and -1 for padding."""
+    edges = np.flatnonzero(np.concatenate(([True], ids[1:] != ids[:-1], [True])))
+    lengths = np.diff(edges)
     padding = ids == 0
-    return np.where(padding, ids.size, first[inverse]), np.where(padding, -1, last[inverse])
+    return np.where(padding, ids.size, np.repeat(edges[:-1], lengths)), np.where(
+        padding, -1, np.repeat(edges[1:], lengths)
+    )
 
 
 def nonzero_with_count(
