@@ -171,14 +171,11 @@ class _Touch:
     @staticmethod
     def of(columns: Accesses, rows: Array, serials: list[int]) -> _Touch:
         state = columns.core.state
-        quiet: dict[tuple[int, int], bool] = state.get("repeated-writes", {})
         places = state.get("places", {})
         known = []
         for k in rows[np.isin(columns.storage[rows], serials)].tolist():
             region, time = columns.regions[k], int(columns.time[k])
-            if region.indirect is not None and (time, region) not in places:
-                continue
-            if not (columns.write[k] and quiet.get((time, region.storage), False)):
+            if region.indirect is None or (time, region) in places:
                 known.append(k)
         return _Touch(columns, np.array(known, np.int64), places)
 
@@ -192,6 +189,11 @@ class _Touch:
             return region.dtype, region.offset, region.pattern
         starts, pattern = self.places[int(self.columns.time[row]), region]
         return region.dtype, starts.tobytes(), pattern
+
+    def value(self, row: int) -> int | None:
+        """Checksum of what an instruction wrote (``Call.fingerprint``); None where nothing is computed."""
+        sums: dict[tuple[int, int], int] = self.columns.core.state.get("write-values", {})
+        return sums.get((int(self.columns.time[row]), self.columns.regions[row].storage))
 
     def runs(self, row: int) -> tuple[Array, Array]:
         """Runs of bytes of an access."""
@@ -209,7 +211,7 @@ class _Touch:
         if region.indirect is None:
             return extent(region)
         low, high = self.runs(row)
-        return int(low.min(initial=0)), int(high.max(initial=0))
+        return (int(low.min()), int(high.max())) if len(low) else (0, 0)
 
 
 def _first_race(serials: list[int], sets: list[_Touch], clocks: Order) -> Race | None:
@@ -245,34 +247,82 @@ def _pair_races(a: int, b: int, one: _Touch, two: _Touch, clocks: Order) -> Iter
 
 
 def _conflicts(one: _Touch, rows_a: Array, two: _Touch, rows_b: Array) -> Iterator[Race]:
-    """Pairs of a write and another access that share bytes, at most one per kind."""
+    """Pairs of a write and another access that share bytes, at most one per kind.
+
+    Writes that both cores do alike (same line, same bytes, equal values) do not conflict with each other: whichever
+    comes last, the result is the same.
+    """
     writes_a, writes_b = rows_a[one.columns.write[rows_a]], rows_b[two.columns.write[rows_b]]
-    same = _same_writes(one, writes_a, two, writes_b)
-    yield from same[:1]
-    # Writes that both cores do alike stand for each other: neither disturbs the other core.
-    if same:
-        mates = {(r.first.serial, r.storage.serial) for r in same}, {(r.second.serial, r.storage.serial) for r in same}
-        writes_a, writes_b = (
-            np.array([k for k in rows.tolist() if (touch.instruction(k).serial, touch.columns.regions[k].storage)
-                      not in alike], np.int64)
-            for touch, rows, alike in ((one, writes_a, mates[0]), (two, writes_b, mates[1]))
-        )  # fmt: skip
-    for left, first, right, second in ((one, writes_a, two, rows_b), (two, writes_b, one, rows_a)):
+    twins = _twins(one, writes_a, two, writes_b)
+    if twins:
+        yield _race(one, twins[0][0], two, twins[0][1], same=True)
+    alone_a = writes_a[~np.isin(writes_a, [a for a, _ in twins])]
+    alone_b = writes_b[~np.isin(writes_b, [b for _, b in twins])]
+    for left, first, right, second in ((one, alone_a, two, rows_b), (two, alone_b, one, rows_a)):
         hit = _meet(left, first, right, second)
         if hit is not None:
             yield _race(left, hit[0], right, hit[1], same=False)
+    if twins:
+        for reader, rows, writer, pairs in (
+            (one, rows_a, two, twins), (two, rows_b, one, [(b, a) for a, b in twins]),
+        ):  # fmt: skip
+            hit = _stale(reader, rows, pairs)
+            if hit is not None:
+                yield _race(writer, hit[0], reader, hit[1], same=False)
 
 
-def _same_writes(one: _Touch, rows_a: Array, two: _Touch, rows_b: Array) -> list[Race]:
+def _twins(one: _Touch, rows_a: Array, two: _Touch, rows_b: Array) -> list[tuple[int, int]]:
+    """Writes of two cores at one line, to the same bytes, of equal values: the n-th such of each."""
     keys: dict[tuple[Any, ...], int] = {}
-    for k in rows_a.tolist():
-        keys.setdefault((one.instruction(k).source, *one.key(k)), k)
-    found = []
-    for k in rows_b.tolist():
-        mate = keys.get((two.instruction(k).source, *two.key(k)))
-        if mate is not None:
-            found.append(_race(one, mate, two, k, same=True))
-    return found
+    counts: dict[tuple[Any, ...], int] = {}
+    for touch, rows, found in ((one, rows_a, keys), (two, rows_b, None)):
+        counts.clear()
+        pairs: list[tuple[int, int]] = []
+        for k in rows.tolist():
+            key = (touch.instruction(k).source, *touch.key(k))
+            turn = counts[key] = counts.get(key, -1) + 1
+            if found is not None:
+                found[(*key, turn)] = k
+            elif (mate := keys.get((*key, turn))) is not None and one.value(mate) == two.value(k):
+                pairs.append((mate, k))
+    return pairs
+
+
+#: Reads of what both cores write alike are followed one by one up to this many.
+_FOLLOWED = 20_000
+
+
+def _stale(reader: _Touch, rows: Array, pairs: list[tuple[int, int]]) -> tuple[int, int] | None:
+    """A read that may meet a twin write of the other core at the wrong moment: the write and the read.
+
+    It is safe where the reader's own twin comes before the read, and none of its writes to those bytes between.
+    """
+    written = reader.columns.write[rows]
+    reads, writes = rows[~written], rows[written]
+    if not len(reads):
+        return None
+    spans = np.array([reader.extent(own) for own, _ in pairs])
+    write_spans = np.array([reader.extent(k) for k in writes.tolist()])
+    followed = 0
+    for read in reads.tolist():
+        low, high = reader.extent(read)
+        for p in np.flatnonzero((spans[:, 0] < high) & (spans[:, 1] > low)).tolist():
+            own, other = pairs[p]
+            followed += 1
+            if followed > _FOLLOWED:
+                return None
+            if not _share(reader, own, read):
+                continue
+            near = (write_spans[:, 0] < spans[p, 1]) & (write_spans[:, 1] > spans[p, 0])
+            between = writes[near & (writes > own) & (writes < read)].tolist()
+            if own > read or any(_share(reader, own, k) for k in between):
+                return other, read
+    return None
+
+
+def _share(touch: _Touch, one: int, two: int) -> bool:
+    """Whether two accesses of one core share a byte."""
+    return touch.key(one) == touch.key(two) or _meet(touch, np.array([one]), touch, np.array([two])) is not None
 
 
 def _race(left: _Touch, first: int, right: _Touch, second: int, *, same: bool) -> Race:

@@ -162,9 +162,7 @@ def put(call: Call, tensor: NkiTensor, addresses: Array, values: Array) -> None:
     """Write elements at ``addresses`` of a tensor's storage."""
     flat = flat_values(tensor)
     if tensor.storage.shared and call.core.cores > 1:
-        before = flat[addresses]
-        same = before.tobytes() == values.astype(flat.dtype, copy=False).tobytes()
-        call.repeats(tensor.storage, same and not lacking(tensor, addresses))
+        call.fingerprint(tensor.storage, values.astype(flat.dtype, copy=False))
     flat[addresses] = values
     mark_written(tensor, addresses)
 
