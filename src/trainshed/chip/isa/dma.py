@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from trainshed.numerics.cast import to_float32
 from trainshed.numerics.formats import PACKED
 
 _engine = engine  # a parameter of the same name hides it
+_Mode = TypeVar("_Mode", _dge, _oob)
 _PLACES = (MemoryRegion.sbuf, *HBM)
 
 
@@ -34,12 +35,18 @@ def _place(call: Call, operand: str, tensor: Any) -> NkiTensor:
     return tensor
 
 
-def _check_modes(call: Call, dge: Any, oob: Any, priority: int | None, asked: engine, indirect: bool) -> None:
-    """Rules of descriptor generation, out-of-bounds handling and priorities (``nki.isa.dma_copy``, ``nki-dge``)."""
-    if dge not in _dge:
-        raise call.fail("dge_mode", "mode", dge, "a member of dge_mode", "dge-mode")
-    if oob not in _oob:
-        raise call.fail("oob_mode", "mode", oob, "a member of oob_mode", "oob-mode")
+def _mode(call: Call, operand: str, value: Any, kind: type[_Mode]) -> _Mode:
+    """A member of ``dge_mode`` or ``oob_mode``; AWS's library also writes their numbers."""
+    if isinstance(value, kind):
+        return value
+    for member in kind:
+        if type(value) is int and value == member.value:
+            return member
+    raise call.fail(operand, "mode", value, f"a member of {kind.__name__}", operand.replace("_", "-"))
+
+
+def _check_modes(call: Call, dge: _dge, priority: int | None, asked: engine, indirect: bool) -> None:
+    """Rules of descriptor generation and priorities (``nki.isa.dma_copy``, ``nki-dge``)."""
     if dge is _dge.hwdge and call.version < nc_version.gen3:
         raise call.fail("dge_mode", "hwdge on", f"NeuronCore-v{int(call.version)}", "NeuronCore-v3 or newer",
                         "generation")  # fmt: skip
@@ -148,16 +155,16 @@ def dma_copy(
     same = dst.dtype == src.dtype
     if not same and (dst.dtype in PACKED or src.dtype in PACKED):
         raise call.fail("src", "dtype", src.dtype, f"{dst.dtype}: packed formats are copied bit by bit", "dtype")
-    _check_modes(call, dge_mode, oob_mode, priority, engine, _vector(src) or _vector(dst))
-    if not same and dge_mode is _dge.hwdge:
+    dge, skip = _mode(call, "dge_mode", dge_mode, _dge), _mode(call, "oob_mode", oob_mode, _oob) is _oob.skip
+    _check_modes(call, dge, priority, engine, _vector(src) or _vector(dst))
+    if not same and dge is _dge.hwdge:
         raise call.fail("src", "dtype under hwdge", src.dtype, f"{dst.dtype}, as dst", "hwdge-dtype")
     record = call.issue(
         _engine.dma, (src, _index(src), _index(dst)), (dst,),
-        attributes={"dge_mode": dge_mode.name, "queue": engine.name, "priority": priority},
+        attributes={"dge_mode": dge.name, "queue": engine.name, "priority": priority},
         **_traffic(dst, (src,)),
     )  # fmt: skip
     if call.values:
-        skip = oob_mode is _oob.skip
         values, kept = _load(call, "src", src, skip)
         if values is not None:
             _store(call, "dst", dst, values if same else to_float32(values, src.dtype), kept, skip)
@@ -194,19 +201,20 @@ def dma_transpose(
     if dst.size != src.size or tuple(n for n in dst.shape if n != 1) != tuple(n for n in wanted if n != 1):
         raise call.fail("dst", "shape", dst.shape, str(wanted), "shape")
     indirect = _vector(src)
-    _check_modes(call, dge_mode, oob_mode, priority, _engine.unknown, indirect)
+    dge, skip = _mode(call, "dge_mode", dge_mode, _dge), _mode(call, "oob_mode", oob_mode, _oob) is _oob.skip
+    _check_modes(call, dge, priority, _engine.unknown, indirect)
     if indirect:
         _check_gather(call, src)
     else:
-        _check_direct(call, src, dge_mode)
-    if oob_mode is _oob.skip and src.indirection is None:
+        _check_direct(call, src, dge)
+    if skip and src.indirection is None:
         raise call.fail("oob_mode", "skip with a source that is", "not indirect", "an indirect source", "oob-mode")
     record = call.issue(
         _engine.dma, (src, _index(src)), (dst,),
-        attributes={"dge_mode": dge_mode.name, "priority": priority, "transpose": order}, **_traffic(dst, (src,)),
+        attributes={"dge_mode": dge.name, "priority": priority, "transpose": order}, **_traffic(dst, (src,)),
     )  # fmt: skip
     if call.values:
-        values, kept = _load(call, "src", src, oob_mode is _oob.skip)
+        values, kept = _load(call, "src", src, skip)
         if values is not None:
             moved = values.transpose(order)
             if kept is not None:  # columns of skipped rows stay as they are
@@ -269,18 +277,19 @@ def dma_compute(
     if scales is not None:
         good = len(scales) == len(srcs) and all(float(scale) == 1.0 for scale in scales)
         call.require(good, "scales", "scales", tuple(scales), f"{len(srcs)} times 1.0, or None", "scales")
+    skip = _mode(call, "oob_mode", oob_mode, _oob) is _oob.skip
     indirect = _vector(dst) or any(_vector(item) for item in srcs)
     if indirect:
         call.require(bool(unique_indices), "unique_indices", "unique_indices", False, "True", "unique-indices")
         _check_update(call, dst, srcs)
-    elif oob_mode is _oob.skip:
+    elif skip:
         raise call.fail("oob_mode", "skip without a vector_offset in", "any operand", "an indirect one", "oob-mode")
     record = call.issue(
         _engine.dma, (*srcs, *(_index(item) for item in srcs), _index(dst)), (dst,),
         attributes={"dge_mode": "swdge" if indirect else "none", "sources": len(srcs)}, **_traffic(dst, srcs),
     )  # fmt: skip
     if call.values:
-        _sum(call, dst, srcs, oob_mode is _oob.skip)
+        _sum(call, dst, srcs, skip)
     return record
 
 

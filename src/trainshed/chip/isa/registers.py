@@ -84,11 +84,6 @@ def register_store(dst: NkiTensor, src: Any) -> Instruction:
     _scalar(call, "dst", dst)
     record = call.issue(engine.sync, (), (dst,), bytes=dst.itemsize)
     if call.values:
-        value = np.asarray(src.get(), np.int64).astype(np.int32)
-        stored = (
-            value.astype(dst.dtype.storage)
-            if dst.dtype.is_float
-            else value.view(np.uint8)[: dst.itemsize].view(dst.dtype.storage)
-        )
-        call.write("dst", dst, stored.reshape(dst.shape))
+        value = np.full(dst.shape, src.get(), np.int64)  # the lowest bits of it are stored
+        call.write("dst", dst, value.astype(np.int32 if dst.dtype.is_float else np.int64).astype(dst.dtype.storage))
     return record
