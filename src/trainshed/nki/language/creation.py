@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,8 +80,8 @@ def empty_like(x: NkiTensor, dtype: Any = None, buffer: Any = None, name: str = 
 
 
 def shared_constant(constant: Any, dtype: Any = None) -> NkiTensor:
-    """A tensor in shared HBM that holds a constant known when the kernel is compiled."""
-    values = np.asarray(constant)
+    """A tensor in shared HBM that holds a constant known when the kernel is compiled: an array or an ``.npy`` file."""
+    values = np.load(constant) if isinstance(constant, str | os.PathLike) else np.asarray(constant)
     kind: DType | None = as_dtype(dtype, "shared_constant") if dtype is not None else lookup(values.dtype)
     if kind is None:
         kind = DType("int32") if values.dtype.kind in "iu" else DType("float32")
