@@ -1,0 +1,3 @@
+"""``nki.compiler``."""
+
+from trainshed.nki.compiler import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""``nki.isa.constants``."""
+
+from trainshed.nki.isa.constants import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""``nki.language``."""
+
+from trainshed.nki.language import *  # noqa: F403

@@ -1,0 +1,5 @@
+"""``nki.tensor``."""
+
+from trainshed.chip.tensor import NkiTensor
+
+__all__ = ["NkiTensor"]

@@ -1,0 +1,3 @@
+"""``nki.typing``."""
+
+from trainshed.nki.typing import *  # noqa: F403

@@ -1,0 +1,1 @@
+"""Other people's kernels and suites, run on the virtual NeuronCore."""
