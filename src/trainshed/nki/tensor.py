@@ -1,0 +1,5 @@
+"""``nki.tensor``: the tensor's class."""
+
+from trainshed.chip.tensor import NkiTensor
+
+__all__ = ["NkiTensor"]
