@@ -29,13 +29,10 @@ def test_a_copy_of_one_dtype_is_bit_exact(core, tile, empty, values, dtype, on):
 
 
 def test_the_dtype_of_a_copy_is_that_of_its_destination(core, tile, empty, values):
-    """NKI 0.2 took ``dtype=``; public kernels of that time still give it."""
-    dst = empty((4, 4), "bfloat16")
+    """NKI 0.2 took ``dtype=``; public kernels of that time still give it, even another than the destination's."""
+    dst = empty((4, 4), "float32")
     tensor_copy(dst, tile(random((4, 4))), dtype="bfloat16")
-    assert np.array_equal(values(dst), random((4, 4)).astype(ml_dtypes.bfloat16))
-    with pytest.raises(NkiValidationError, match="tensor_copy, dtype: dtype: 'float32'; expected bfloat16") as caught:
-        tensor_copy(dst, tile(random((4, 4))), dtype="float32")
-    assert caught.value.rule == "dtype"
+    assert np.array_equal(values(dst), random((4, 4)))
 
 
 def test_nan_payloads_survive_a_copy(core, tile, empty, values):

@@ -20,7 +20,7 @@ from trainshed.chip.operands import (
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import MemoryRegion, engine, nc_version
-from trainshed.numerics.formats import PACKED, lookup
+from trainshed.numerics.formats import PACKED
 
 _engine = engine  # the parameter of the same name hides it
 
@@ -47,8 +47,8 @@ def tensor_copy(
     """Copy ``src`` to ``dst``, as many partitions and elements in each, whatever the free shapes.
 
     The same dtype is copied bit by bit, others pass through float32; ScalarE (from NeuronCore-v3 on) takes
-    everything through float32, 32-bit integers too. GpSimdE has no way to PSUM. ``dtype``, which NKI 0.2 had, can
-    only be that of ``dst``.
+    everything through float32, 32-bit integers too. GpSimdE has no way to PSUM. ``dtype``, which NKI 0.2 had, has
+    no effect: ``dst`` has one.
     Source: ``nki.isa.tensor_copy``; the note on ``nl.copy`` in the release notes of 0.3.
     """
     call = Call("tensor_copy", name)
@@ -63,8 +63,6 @@ def tensor_copy(
     indirection(call, on, (_engine.vector, _engine.scalar), dst, "src", src)
     packed = src.dtype in PACKED or dst.dtype in PACKED
     call.require(not packed or src.dtype == dst.dtype, "dst", "dtype", dst.dtype, f"{src.dtype}, packed", "dtype")
-    if dtype is not None:
-        call.require(lookup(dtype) == dst.dtype, "dtype", "dtype", dtype, f"{dst.dtype}, that of dst", "dtype")
     record = call.issue(on, (src,), (dst,), elements=dst.free_size)
     if call.values:
         exact = src.dtype == dst.dtype and (on is not _engine.scalar or not word32(src))
