@@ -227,7 +227,7 @@ def test_equal_checksums_make_twins(pair):
     t = pair.tensor()
     both(pair, ("write", 1, t))
     for core, value in zip(pair.cores, (7, 8), strict=True):
-        core.state["write-values"] = {(0, t.storage.serial): value}
+        core.state["write-values"] = {(0, t.storage.serial): (value, True)}
     assert not pair.races()[0][0].same
     pair.cores[0].state["write-values"] = pair.cores[1].state["write-values"]
     assert pair.races()[0][0].same
@@ -323,6 +323,23 @@ def test_a_gather_meets_only_the_rows_it_reads(row, races_):
     launch.run(lambda core: scatter_kernel(core, [6, 7, 8] if core.index else [1, 3, 5], 1.0, tail))
     found, _ = races(launch.cores, [accesses(core) for core in launch.cores])
     assert bool(found) == races_
+
+
+def test_a_copy_onto_itself_on_both_cores_disturbs_nobody():
+    """AWS's ``dynamic_elementwise_add`` ends with one, as a fence."""
+
+    def kernel(core):
+        kind = DType("float32")
+        out = core.allocate((2, 8), kind, MemoryRegion.shared_hbm, name="out")
+        tile = core.allocate((2, 8), kind, MemoryRegion.sbuf)
+        memset(tile, 1.0)
+        dma_copy(out, tile)
+        dma_copy(out, out)
+
+    launch = Launch(target("trn2"), Options(), 2)
+    launch.run(kernel)
+    found, _ = races(launch.cores, [accesses(core) for core in launch.cores])
+    assert [race.same for race in found] == [True]
 
 
 @pytest.mark.parametrize("order", ["none", "barrier", "exchange"])

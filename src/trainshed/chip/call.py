@@ -169,21 +169,25 @@ class Call:
             return
         storage = tensor.storage
         if storage.shared and self.core.cores > 1:
-            self.fingerprint(storage, data)
+            held = missing(storage.written, tensor.itemsize, tensor.shape, tensor.strides, tensor.offset) == 0
+            self.fingerprint(storage, data, array(tensor) if held else None)
         array(tensor)[...] = data
         if storage.written is not True:
             storage.written = mark(
                 storage.written, storage.nbytes, tensor.itemsize, tensor.shape, tensor.strides, tensor.offset
             )
 
-    def fingerprint(self, storage: Storage, data: Array) -> None:
-        """Keep a checksum of what is written to shared HBM, so that equal writes of two cores are known as such.
+    def fingerprint(self, storage: Storage, data: Array, before: Array | None) -> None:
+        """Keep a checksum of what is written to shared HBM, and whether it differs from what was there ``before``.
 
-        ``core.state["write-values"]``: by (instruction, storage), for ``chip/hazards.py``.
+        So equal writes of two cores are known as such. ``core.state["write-values"]``: by (instruction, storage),
+        for ``chip/hazards.py``.
         """
-        sums: dict[tuple[int, int], int] = self.core.state.setdefault("write-values", {})
+        sums: dict[tuple[int, int], tuple[int, bool]] = self.core.state.setdefault("write-values", {})
         key = len(self.core.instructions) - 1, storage.serial
-        sums[key] = zlib.crc32(data.tobytes(), sums.get(key, 0))
+        known, changed = sums.get(key, (0, False))
+        bits = data.tobytes()
+        sums[key] = zlib.crc32(bits, known), changed or before is None or bits != before.tobytes()
 
     def cast(self, tensor: NkiTensor, values: Array) -> Array:
         """Values in the NumPy dtype of a tensor's storage."""

@@ -192,7 +192,16 @@ class _Touch:
 
     def value(self, row: int) -> int | None:
         """Checksum of what an instruction wrote (``Call.fingerprint``); None where nothing is computed."""
-        sums: dict[tuple[int, int], int] = self.columns.core.state.get("write-values", {})
+        kept = self._kept(row)
+        return None if kept is None else kept[0]
+
+    def idle(self, row: int) -> bool:
+        """Whether a write left every byte as it was."""
+        kept = self._kept(row)
+        return kept is not None and not kept[1]
+
+    def _kept(self, row: int) -> tuple[int, bool] | None:
+        sums: dict[tuple[int, int], tuple[int, bool]] = self.columns.core.state.get("write-values", {})
         return sums.get((int(self.columns.time[row]), self.columns.regions[row].storage))
 
     def runs(self, row: int) -> tuple[Array, Array]:
@@ -230,7 +239,11 @@ def _first_race(serials: list[int], sets: list[_Touch], clocks: Order) -> Race |
 def _pair_races(a: int, b: int, one: _Touch, two: _Touch, clocks: Order) -> Iterator[Race]:
     rows_a, rows_b = one.rows, two.rows
     writes_a, writes_b = one.columns.write[rows_a], two.columns.write[rows_b]
-    if not len(rows_a) or not len(rows_b) or not (writes_a.any() or writes_b.any()):
+    # Whatever the order, only accesses that meet a write of the other core matter.
+    met_a, met_b = _hits(two, rows_b[writes_b], one, rows_a)[1], _hits(one, rows_a[writes_a], two, rows_b)[1]
+    met_by_a, met_by_b = _hits(one, met_a, two, rows_b[writes_b])[1], _hits(two, met_b, one, rows_a[writes_a])[1]
+    rows_a, rows_b = _alike(one, rows_a, met_a, met_by_b), _alike(two, rows_b, met_b, met_by_a)
+    if not len(rows_a) or not len(rows_b):
         return
     segments_a = clocks.segment(a, one.columns.time[rows_a])
     segments_b = clocks.segment(b, two.columns.time[rows_b])
@@ -244,6 +257,12 @@ def _pair_races(a: int, b: int, one: _Touch, two: _Touch, clocks: Order) -> Iter
         if not beside.any():
             continue
         yield from _conflicts(one, rows_a[segments_a == p], two, rows_b[beside])
+
+
+def _alike(touch: _Touch, rows: Array, *found: Array) -> Array:
+    """All accesses to the same bytes as some."""
+    keys = {touch.key(k) for k in np.concatenate(found).tolist()}
+    return np.array([k for k in rows.tolist() if touch.key(k) in keys], np.int64)
 
 
 def _conflicts(one: _Touch, rows_a: Array, two: _Touch, rows_b: Array) -> Iterator[Race]:
@@ -266,7 +285,9 @@ def _conflicts(one: _Touch, rows_a: Array, two: _Touch, rows_b: Array) -> Iterat
         for reader, rows, writer, pairs in (
             (one, rows_a, two, twins), (two, rows_b, one, [(b, a) for a, b in twins]),
         ):  # fmt: skip
-            hit = _stale(reader, rows, pairs)
+            # What both cores write without changing anything disturbs nobody.
+            busy = [pair for pair in pairs if not (reader.idle(pair[0]) and writer.idle(pair[1]))]
+            hit = _stale(reader, rows, busy) if busy else None
             if hit is not None:
                 yield _race(writer, hit[0], reader, hit[1], same=False)
 
@@ -299,10 +320,11 @@ def _stale(reader: _Touch, rows: Array, pairs: list[tuple[int, int]]) -> tuple[i
     """
     written = reader.columns.write[rows]
     reads, writes = rows[~written], rows[written]
+    writes = np.array([k for k in writes.tolist() if not reader.idle(k)], np.int64)
     if not len(reads):
         return None
     spans = np.array([reader.extent(own) for own, _ in pairs])
-    write_spans = np.array([reader.extent(k) for k in writes.tolist()])
+    write_spans = np.array([reader.extent(k) for k in writes.tolist()], np.int64).reshape(-1, 2)
     followed = 0
     for read in reads.tolist():
         low, high = reader.extent(read)
@@ -335,22 +357,28 @@ def _race(left: _Touch, first: int, right: _Touch, second: int, *, same: bool) -
 
 def _meet(left: _Touch, first: Array, right: _Touch, second: Array) -> tuple[int, int] | None:
     """A write of ``first`` and the earliest access of ``second`` that share a byte."""
+    leaders, hits = _hits(left, first, right, second)
+    if not len(hits):
+        return None
+    k = int(np.argmin(hits))
+    return int(leaders[k]), int(hits[k])
+
+
+def _hits(left: _Touch, first: Array, right: _Touch, second: Array) -> tuple[Array, Array]:
+    """Accesses of ``second`` that share a byte with one of ``first``, by their runs, and that one of ``first``."""
     first, second = _near(left, first, right, second)
     if not len(first) or not len(second):
-        return None
+        return first[:0], second[:0]
     starts, stops, owner = _spread(left, first)
-    order_ = np.argsort(starts, kind="stable")
-    starts, stops, owner = starts[order_], stops[order_], owner[order_]
+    rising = np.argsort(starts, kind="stable")
+    starts, stops, owner = starts[rising], stops[rising], owner[rising]
     reach = np.maximum.accumulate(stops)
-    # The write that reaches furthest so far.
+    # The access that reaches furthest so far.
     leader = owner[np.maximum.accumulate(np.where(stops == reach, np.arange(len(stops)), 0))]
     low, high, who = _spread(right, second)
     place = np.searchsorted(starts, high) - 1
-    hits = np.flatnonzero((place >= 0) & (reach[place] > low))
-    if not len(hits):
-        return None
-    hit = hits[np.argmin(who[hits])]
-    return int(leader[place[hit]]), int(who[hit])
+    found = np.flatnonzero((place >= 0) & (reach[place] > low))
+    return leader[place[found]], who[found]
 
 
 def _near(left: _Touch, first: Array, right: _Touch, second: Array) -> tuple[Array, Array]:

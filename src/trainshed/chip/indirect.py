@@ -162,7 +162,8 @@ def put(call: Call, tensor: NkiTensor, addresses: Array, values: Array) -> None:
     """Write elements at ``addresses`` of a tensor's storage."""
     flat = flat_values(tensor)
     if tensor.storage.shared and call.core.cores > 1:
-        call.fingerprint(tensor.storage, values.astype(flat.dtype, copy=False))
+        before = None if lacking(tensor, addresses) else flat[addresses]
+        call.fingerprint(tensor.storage, values.astype(flat.dtype, copy=False), before)
     flat[addresses] = values
     mark_written(tensor, addresses)
 
