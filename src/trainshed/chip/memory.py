@@ -49,6 +49,8 @@ class Storage:
         self.row = self.nbytes // shape[0] if buffer.on_chip else self.nbytes
         #: 1, or with ``NKI_PRECISE_FP=0`` how many times wider a float32 is than the named format.
         self.scale = 4 // dtype.itemsize if wide and dtype.is_float else 1
+        if data is not None and self.scale != 1:
+            data = data.astype(np.float32, copy=False)
         self.data: np.ndarray[Any, Any] = (
             _aligned(self.nbytes * self.scale) if data is None else data.reshape(-1).view(np.uint8)
         )

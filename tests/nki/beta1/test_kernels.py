@@ -369,3 +369,19 @@ def test_a_block_is_not_a_tile() -> None:
 
     with pytest.raises(NkiValidationError, match="block dimensions"):
         kernel(values(8, 8))
+
+
+def test_low_precision_as_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``NKI_PRECISE_FP=0``, which is how Beta 1 simulated: bfloat16 constants and tiles hold float32."""
+    monkeypatch.setenv("NKI_PRECISE_FP", "0")
+
+    @nki.jit
+    def kernel(a: Any) -> Any:
+        out = nl.ndarray(a.shape, dtype=a.dtype, buffer=nl.shared_hbm)
+        identity = nl.load(nl.shared_identity_matrix(n=32, dtype=nl.bfloat16))
+        tile = nl.copy(nl.load(a), dtype=nl.bfloat16)
+        nl.store(out, nisa.nc_matmul(identity, tile))
+        return out
+
+    a = values(32, 16)
+    assert np.array_equal(kernel(a), a)

@@ -213,8 +213,7 @@ def shared_constant(constant: Any, dtype: Any = None, **_: Any) -> Tile:
     """A constant in HBM."""
     values = np.asarray(constant)
     made = kind(dtype, kind(values.dtype, float32))
-    data = np.ascontiguousarray(values.astype(made.storage))
-    return Tile(active().allocate(data.shape, made, MemoryRegion.private_hbm, data=data))
+    return Tile(nl.shared_constant(values.astype(made.storage), made))
 
 
 def shared_identity_matrix(n: int, dtype: Any = uint8, **_: Any) -> Tile:
