@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from trainshed.chip.accesses import Accesses, Array, extent, itemsize, region_runs, runs
+from trainshed.chip.accesses import Accesses, Array, extent, itemsize, region_runs, runs, union
 from trainshed.chip.core import NeuronCore
 from trainshed.chip.errors import NkiValidationError, Source, violation
 from trainshed.chip.findings import Finding
@@ -325,7 +325,7 @@ def _stale(reader: _Touch, rows: Array, pairs: list[tuple[int, int]]) -> tuple[i
         return None
     spans = np.array([reader.extent(own) for own, _ in pairs])
     write_spans = np.array([reader.extent(k) for k in writes.tolist()], np.int64).reshape(-1, 2)
-    followed = 0
+    followed, memo = 0, dict[Any, Any]()
     for read in reads.tolist():
         low, high = reader.extent(read)
         for p in np.flatnonzero((spans[:, 0] < high) & (spans[:, 1] > low)).tolist():
@@ -333,18 +333,25 @@ def _stale(reader: _Touch, rows: Array, pairs: list[tuple[int, int]]) -> tuple[i
             followed += 1
             if followed > _FOLLOWED:
                 return None
-            if not _share(reader, own, read):
+            if not _share(reader, own, read, memo):
                 continue
             near = (write_spans[:, 0] < spans[p, 1]) & (write_spans[:, 1] > spans[p, 0])
             between = writes[near & (writes > own) & (writes < read)].tolist()
-            if own > read or any(_share(reader, own, k) for k in between):
+            if own > read or any(_share(reader, own, k, memo) for k in between):
                 return other, read
     return None
 
 
-def _share(touch: _Touch, one: int, two: int) -> bool:
-    """Whether two accesses of one core share a byte."""
-    return touch.key(one) == touch.key(two) or _meet(touch, np.array([one]), touch, np.array([two])) is not None
+def _share(touch: _Touch, one: int, two: int, memo: dict[Any, Any]) -> bool:
+    """Whether two accesses of one core share a byte; ``memo`` keeps the runs of bytes of earlier calls."""
+    sides = []
+    for row in (one, two):
+        if row not in memo:
+            memo[row] = union(*touch.runs(row))
+        sides.append(memo[row])
+    (starts, stops), (low, high) = sides
+    place = np.searchsorted(starts, high) - 1
+    return bool(((place >= 0) & (stops[place] > low)).any())
 
 
 def _race(left: _Touch, first: int, right: _Touch, second: int, *, same: bool) -> Race:
