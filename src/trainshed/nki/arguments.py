@@ -108,7 +108,10 @@ def _tensor(value: Any, core: NeuronCore, name: str) -> Taken:
     inside = stored.view(kind.storage) if kind in PACKED else stored
     if not core.options.precise and kind.is_float:
         inside = inside.astype(np.float32)
-    tensor = core.allocate(shape, kind, MemoryRegion.shared_hbm, name=name, data=inside)
+    # The vendor's simulator: "buffer=nl.hbm (or shared_hbm for LNC2)". All cores see it either way.
+    region = MemoryRegion.shared_hbm if core.cores > 1 else MemoryRegion.private_hbm
+    tensor = core.allocate(shape, kind, region, name=name, data=inside)
+    tensor.storage.shared = True
     return Taken(value, stored if core.options.precise else inside, tensor)
 
 

@@ -1,7 +1,8 @@
 """``import nki`` gives ours where the vendor's is not installed.
 
-A finder stands last in ``sys.meta_path``: whatever is really installed is found before it. The one exception is
-the placeholder of that name on the public package index (version 0.0.1), which holds nothing.
+A finder stands first in ``sys.meta_path`` and answers for ``nki`` and ``neuronxcc`` alone. It looks for a real
+package first, which keeps its name. A folder without ``__init__.py`` is none, nor is the placeholder of that name
+on the public package index (version 0.0.1), which holds nothing.
 """
 
 from __future__ import annotations
@@ -15,20 +16,21 @@ from collections.abc import Sequence
 from types import ModuleType
 
 #: Distributions that are placeholders, and the version they have.
-DECOYS = {"nki": "0.0.1", "neuronxcc": "1.0.post1", "neuronx-cc": "1.0.post1"}
+DECOYS = {"nki": "0.0.1", "neuronx-cc": "1.0.post1"}
+_DISTRIBUTION = {"nki": "nki", "neuronxcc": "neuronx-cc"}
 _OURS = {"nki": "trainshed.nki", "neuronxcc": "trainshed.nki.beta1.neuronxcc"}
 
 
-def _decoy(package: str) -> bool:
-    """Whether the installed package of this name is only the placeholder."""
-    for name in (package, "neuronx-cc" if package == "neuronxcc" else package):
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        if version == DECOYS.get(name):
-            return True
-    return False
+def installed(package: str) -> bool:
+    """Whether the vendor's own package of this name can be imported."""
+    spec = importlib.machinery.PathFinder.find_spec(package)
+    if spec is None or spec.origin is None:
+        return False
+    name = _DISTRIBUTION[package]
+    try:
+        return importlib.metadata.version(name) != DECOYS[name]
+    except importlib.metadata.PackageNotFoundError:
+        return True
 
 
 class _Loader(importlib.abc.Loader):
@@ -36,12 +38,16 @@ class _Loader(importlib.abc.Loader):
 
     def __init__(self, target: str) -> None:
         self.target = target
+        self._spec: importlib.machinery.ModuleSpec | None = None
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        return importlib.import_module(self.target)
+        module = importlib.import_module(self.target)
+        self._spec = module.__spec__
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing: the module has run under its own name."""
+        """Nothing to run: the module has run under its own name, which its ``__spec__`` keeps."""
+        module.__spec__ = self._spec
 
 
 class Finder(importlib.abc.MetaPathFinder):
@@ -52,6 +58,12 @@ class Finder(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         package, _, rest = fullname.partition(".")
         if package not in _OURS:
+            return None
+        if rest:
+            parent = sys.modules.get(package)
+            if parent is None or not parent.__name__.startswith("trainshed."):
+                return None
+        elif installed(package):
             return None
         ours = f"{_OURS[package]}.{rest}" if rest else _OURS[package]
         try:
@@ -68,11 +80,7 @@ _FINDER = Finder()
 
 def install() -> bool:
     """Install the hook; False where a real ``nki`` is installed, which keeps its name."""
-    if _FINDER in sys.meta_path:
-        return True
-    if any(_decoy(package) for package in _OURS):
-        sys.meta_path.insert(0, _FINDER)  # before the placeholder
-    else:
-        sys.meta_path.append(_FINDER)
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
     loaded = sys.modules.get("nki")
-    return loaded is None or loaded.__name__.startswith("trainshed")
+    return loaded.__name__.startswith("trainshed.") if loaded is not None else not installed("nki")
