@@ -60,5 +60,13 @@ def empty() -> Callable[..., NkiTensor]:
 
 @pytest.fixture
 def values() -> Callable[[NkiTensor], np.ndarray[Any, Any]]:
-    """``values(tensor)``: what a tensor holds, as stored."""
-    return lambda tensor: np.array(Call("test").read("values", tensor))
+    """``values(tensor)``: what a tensor holds, as stored; every element must be defined."""
+
+    def read(tensor: NkiTensor) -> np.ndarray[Any, Any]:
+        call = Call("test")
+        held = np.array(call.read("values", tensor))
+        if call.undefined:
+            raise call.unwritten("values", tensor, int(sum(mask.sum() for mask in call.undefined.values())))
+        return held
+
+    return read

@@ -17,6 +17,7 @@ from trainshed.chip.memory import Storage, covers, mark, missing
 from trainshed.chip.record import Instruction, Region
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.tensor import NkiTensor
+from trainshed.chip.undefined import elements, poisoned, propagate, tainted
 from trainshed.chip.words import MemoryRegion, engine, nc_version
 from trainshed.numerics.cast import from_float32, to_float32
 
@@ -29,12 +30,20 @@ HBM = (MemoryRegion.private_hbm, MemoryRegion.shared_hbm)
 class Call:
     """The execution of one instruction on the active core."""
 
-    __slots__ = ("_source", "core", "name", "opcode")
+    __slots__ = ("_source", "core", "name", "opcode", "record", "undefined", "writes")
 
     def __init__(self, opcode: str, name: str | None = None) -> None:
         self.core: NeuronCore = active()
         self.opcode, self.name = opcode, name
         self._source: Source | None = None
+        self.record: Instruction | None = None
+        #: Tensors the instruction writes, and by operand which elements it read are undefined (chip/undefined.py).
+        self.writes: list[NkiTensor] = []
+        self.undefined: dict[str, Array] | None = None
+        pending = self.core.pending
+        if pending is not None:
+            self.core.pending = None
+            propagate(pending)
 
     @property
     def source(self) -> Source:
@@ -127,9 +136,11 @@ class Call:
             work, attributes or {}, self.source, self.name,
         )  # fmt: skip
         core.instructions.append(record)
+        self.record = record
         for item in writes:
             if isinstance(item, NkiTensor):
                 item.storage.changed = True
+                self.writes.append(item)
         return record
 
     # --- operands -----------------------------------------------------------------------------------------
@@ -138,9 +149,8 @@ class Call:
         """An operand's values as stored, in its shape (a view where possible: never write to it)."""
         if tensor.indirection is not None:
             return self._gather(operand, tensor)
-        storage = tensor.storage
-        if storage.written is not True:
-            self._initialised(operand, tensor)
+        if tensor.storage.written is not True:
+            return self._partly(operand, tensor)
         return array(tensor)
 
     def read_float(self, operand: str, tensor: NkiTensor | float | int) -> Array:
@@ -201,17 +211,24 @@ class Call:
         generator: np.random.Generator = self.core.state.setdefault("rounding", np.random.default_rng(options.seed))
         return generator
 
-    def _initialised(self, operand: str, tensor: NkiTensor) -> None:
-        """Every byte of the operand was written before."""
+    def _partly(self, operand: str, tensor: NkiTensor) -> Array:
+        """An operand of a storage that is not wholly written: with poison where elements are undefined."""
         storage = tensor.storage
         lacking = missing(storage.written, tensor.itemsize, tensor.shape, tensor.strides, tensor.offset)
-        if lacking:
-            raise self.fail(
-                operand, f"uninitialised {storage.buffer.value} read, elements of {tensor!r} never written", lacking,
-                "all of them written first", "uninitialised-read",
-            )  # fmt: skip
-        if covers(storage.nbytes // tensor.itemsize, tensor.shape, tensor.strides, tensor.offset):
-            storage.written = True
+        if not lacking:
+            if covers(storage.nbytes // tensor.itemsize, tensor.shape, tensor.strides, tensor.offset):
+                storage.written = True
+            return array(tensor)
+        if lacking == tensor.size and not tainted(tensor):
+            raise self.unwritten(operand, tensor, lacking)
+        return poisoned(self, operand, tensor, array(tensor), elements(tensor))
+
+    def unwritten(self, operand: str, tensor: NkiTensor, lacking: int) -> NkiValidationError:
+        """The error of an operand none of whose elements was ever written."""
+        return self.fail(
+            operand, f"uninitialised {tensor.buffer.value} read, elements of {tensor!r} never written", lacking,
+            "them to be written first", "uninitialised-read",
+        )  # fmt: skip
 
     def _gather(self, operand: str, tensor: NkiTensor) -> Array:
         from trainshed.chip.indirect import gather

@@ -88,6 +88,8 @@ class NeuronCore:
         self.instructions: list[Instruction] = []
         self.storages: list[Storage] = []
         self.findings: list[Any] = []
+        self.pending: Any = None
+        """The last call, where it read undefined elements whose consequences are still to be marked."""
         self.launch: Any = None
         """The launch this core is part of (chip/launch.py): shared HBM, barriers, exchange."""
         self.state: dict[str, Any] = {}

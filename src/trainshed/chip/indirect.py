@@ -17,6 +17,7 @@ from trainshed.chip.call import Array, Call, array, region
 from trainshed.chip.memory import mark
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.tensor import NkiTensor
+from trainshed.chip.undefined import poisoned
 from trainshed.chip.words import engine, nc_version
 
 #: Partitions that share a list of free offsets, by engine. Source: ``NkiTensor.indirect``.
@@ -148,14 +149,51 @@ def lacking(tensor: NkiTensor, addresses: Array) -> int:
     return int(np.count_nonzero(~written[addresses]))
 
 
-def check_written(call: Call, operand: str, tensor: NkiTensor, addresses: Array) -> None:
-    """Every element at ``addresses`` was written before."""
-    count = lacking(tensor, addresses)
-    if count:
-        raise call.fail(
-            operand, f"uninitialised {tensor.buffer.value} read, elements of {tensor!r} never written", count,
-            "all of them written first", "uninitialised-read",
-        )  # fmt: skip
+def fetch(call: Call, operand: str, tensor: NkiTensor, addresses: Array, where: Array | None = None) -> Array:
+    """Elements at ``addresses``; ``where``: only those rows are read, the others are 0.
+
+    Undefined elements are poison (``chip/undefined.py``); an operand that has nothing else is an error.
+    """
+    chosen = addresses if where is None else addresses[where]
+    values = flat_values(tensor)[chosen]
+    state: Any = tensor.storage.written
+    undefined = None
+    if state is not True:
+        size = tensor.itemsize
+        if state is False:
+            raise call.unwritten(operand, tensor, int(chosen.size))
+        words = state[: state.size - state.size % size].reshape(-1, size)
+        undefined = (words != 1).any(axis=1)[chosen]
+        if undefined.any():
+            if undefined.all() and not (words[chosen] == 2).any():
+                raise call.unwritten(operand, tensor, int(chosen.size))
+        else:
+            undefined = None
+    if where is not None:
+        everywhere = np.zeros(addresses.shape, values.dtype)
+        everywhere[where] = values
+        values = everywhere
+        if undefined is not None:
+            mask = np.zeros(addresses.shape, np.bool_)
+            mask[where] = undefined
+            undefined = mask
+    return values if undefined is None else poisoned(call, operand, tensor, values, undefined)
+
+
+def addresses_of(call: Call, operand: str, tensor: NkiTensor) -> tuple[Array, Array]:
+    """Element addresses of an indirect view, and which of them are in bounds."""
+    assert tensor.indirection is not None
+    if tensor.indirection.kind == "vector":
+        found, good = rows(call, operand, tensor, skip=True)
+        return found, np.broadcast_to(good.reshape(-1, *(1,) * (found.ndim - 1)), found.shape)
+    if tensor.indirection.kind == "free":
+        found = free(call, operand, tensor, _engine(call))
+        return found, np.ones(found.shape, np.bool_)
+    view = scalar(call, operand, tensor, skip=True)
+    found = np.zeros((), np.int64)
+    for size, stride in zip(tensor.shape, tensor.strides, strict=True):
+        found = found[..., None] + np.arange(size) * stride
+    return found + (0 if view is None else view.offset), np.full(found.shape, view is not None)
 
 
 def put(call: Call, tensor: NkiTensor, addresses: Array, values: Array) -> None:
@@ -198,9 +236,7 @@ def gather(call: Call, operand: str, tensor: NkiTensor) -> Array:
         addresses, _ = rows(call, operand, tensor)
     else:
         addresses = free(call, operand, tensor, _engine(call))
-    check_written(call, operand, tensor, addresses)
-    values: Array = flat_values(tensor)[addresses]
-    return values
+    return fetch(call, operand, tensor, addresses)
 
 
 def scatter(call: Call, operand: str, tensor: NkiTensor, values: Array) -> None:

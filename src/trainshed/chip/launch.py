@@ -13,6 +13,7 @@ from typing import Any
 from trainshed.chip.core import NeuronCore, Options, Target, enter
 from trainshed.chip.errors import Source, source, violation
 from trainshed.chip.memory import Storage
+from trainshed.chip.undefined import propagate
 from trainshed.numerics.formats import DType
 
 
@@ -47,7 +48,7 @@ class Launch:
         if len(self.cores) == 1:
             before = enter(self.cores[0])
             try:
-                return [body(self.cores[0])]
+                return [self._ended(self.cores[0], body(self.cores[0]))]
             finally:
                 enter(before)
         results: list[Any] = [None] * len(self.cores)
@@ -65,13 +66,21 @@ class Launch:
             raise self._error
         return results
 
+    @staticmethod
+    def _ended(core: NeuronCore, result: Any) -> Any:
+        """What is still to be said of the core's last instruction is said."""
+        if core.pending is not None:
+            propagate(core.pending)
+            core.pending = None
+        return result
+
     def _body(self, core: NeuronCore, body: Callable[[NeuronCore], Any], results: list[Any]) -> None:
         enter(core)
         try:
             with self._condition:
                 self._condition.wait_for(lambda: self._turn == core.index or self._error is not None)
             if self._error is None:
-                results[core.index] = body(core)
+                results[core.index] = self._ended(core, body(core))
         except _Abandoned:
             pass
         except BaseException as error:  # whatever a kernel raises is the caller's to see

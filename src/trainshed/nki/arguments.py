@@ -146,6 +146,13 @@ def _copy(value: Any, attributes: dict[str, Any]) -> Any:
     return made
 
 
+def tensors(value: Any) -> Iterator[NkiTensor]:
+    """The tensors that a kernel returned."""
+    for leaf in _leaves(value):
+        if isinstance(leaf, NkiTensor):
+            yield leaf
+
+
 def _leaves(value: Any) -> Iterator[Any]:
     if isinstance(value, tuple | list):
         for item in value:

@@ -17,8 +17,9 @@ from trainshed.chip.core import target as chip_target
 from trainshed.chip.launch import Launch
 from trainshed.chip.profile import Checked, Profile, check, profile
 from trainshed.chip.schedule import apply_schedule
+from trainshed.chip.undefined import check_result
 from trainshed.core.errors import UserError, unknown_name
-from trainshed.nki.arguments import Arguments, results
+from trainshed.nki.arguments import Arguments, results, tensors
 
 #: Names of generations in ``NEURON_PLATFORM_TARGET_OVERRIDE`` and ``NKI_NC_VERSION``.
 TARGETS = {
@@ -152,6 +153,9 @@ class Simulated:
         apply_schedule(launch.cores, self.kernel.schedule)
         if self._check:
             self._checked = check(launch)
+            if options.values:
+                for tensor in tensors(returned):
+                    check_result(launch.cores, tensor)
         launch.returned = returned
         for taken in arguments.taken:
             if taken.tensor.storage.changed:

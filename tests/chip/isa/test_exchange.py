@@ -30,7 +30,11 @@ def empty(core, shape, dtype="float32", buffer="sbuf"):
 
 
 def read(tensor):
-    return np.array(Call("test").read("values", tensor))
+    call = Call("test")
+    held = np.array(call.read("values", tensor))
+    if call.undefined:
+        raise call.unwritten("values", tensor, 1)
+    return held
 
 
 def data(core, shape=(16, 8), dtype=np.float32):
@@ -215,7 +219,9 @@ def test_without_the_barrier_the_first_core_sees_nothing():
     def body(core):
         shared = empty(core, (32, 8), buffer="shared_hbm")
         dma_copy(shared[16 * core.index : 16 * core.index + 16], tile(core, data(core)))
-        dma_copy(empty(core, (32, 8)), shared)
+        copied = empty(core, (32, 8))
+        dma_copy(copied, shared)
+        read(copied)
 
     assert rule(body) == "uninitialised-read"
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from trainshed.chip.call import HBM, Array, Call
-from trainshed.chip.indirect import check_written, flat_values, put, rows, scalar, unique
+from trainshed.chip.indirect import fetch, put, rows, scalar, unique
 from trainshed.chip.operands import write_where
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
@@ -101,12 +101,8 @@ def _load(call: Call, operand: str, src: NkiTensor, skip: bool) -> tuple[Array |
         return (None, None) if view is None else (call.read(operand, view), None)
     addresses, good = rows(call, operand, src, skip)
     if good.all():
-        check_written(call, operand, src, addresses)
-        return flat_values(src)[addresses], None
-    values = np.zeros(src.shape, flat_values(src).dtype)
-    check_written(call, operand, src, addresses[good])
-    values[good] = flat_values(src)[addresses[good]]
-    return values, good
+        return fetch(call, operand, src, addresses), None
+    return fetch(call, operand, src, addresses, good), good
 
 
 def _store(

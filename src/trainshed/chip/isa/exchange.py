@@ -81,11 +81,14 @@ def sendrecv(
     )  # fmt: skip
     launch = call.core.launch
     values = np.array(call.read("src", src)) if call.values else None
-    launch.put(("pipe", pipe_id, me, to, turn), (src.shape, str(src.dtype), values))
-    shape, dtype, received = launch.take(call.core, ("pipe", pipe_id, origin, me, turn), "sendrecv")
+    undefined, call.undefined = (call.undefined or {}).get("src"), None
+    launch.put(("pipe", pipe_id, me, to, turn), (src.shape, str(src.dtype), values, undefined))
+    shape, dtype, received, undefined = launch.take(call.core, ("pipe", pipe_id, origin, me, turn), "sendrecv")
     if int(np.prod(shape)) != dst.size or shape[0] != dst.shape[0] or dtype != dst.dtype:
         raise call.fail("dst", f"tile of {dst.shape} {dst.dtype} receives", (shape, dtype), "the same on both cores",
                         "lnc-divergence")  # fmt: skip
     if received is not None:
         call.write("dst", dst, received.reshape(dst.shape))
+    if undefined is not None:
+        call.undefined, call.core.pending = {"received": undefined}, call
     return record

@@ -10,10 +10,11 @@ import numpy as np
 from trainshed.chip.call import ON_CHIP, PSUM, SBUF, Array, Call, array
 from trainshed.chip.findings import note
 from trainshed.chip.isa.quantize import scale_view
-from trainshed.chip.memory import mark, missing
+from trainshed.chip.memory import mark, missing, window
 from trainshed.chip.operands import flat
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
+from trainshed.chip.undefined import elements, tainted
 from trainshed.chip.words import MemoryRegion, engine, matmul_perf_mode, nc_version
 from trainshed.numerics.cast import to_float32
 from trainshed.numerics.mx import dequantise
@@ -171,7 +172,9 @@ def _adds(call: Call, dst: NkiTensor, accumulate: bool | None) -> Any:
     storage = dst.storage
     if accumulate is False or dst.is_indirect():
         return bool(accumulate)
-    lacking = missing(storage.written, dst.itemsize, dst.shape, dst.strides, dst.offset)
+    state = storage.written
+    words = None if isinstance(state, bool) else window(state, dst.itemsize, dst.shape, dst.strides, dst.offset)
+    lacking = dst.size * (not state) if words is None else int(np.count_nonzero(words == 0))
     if accumulate and lacking:
         raise call.fail(
             "dst", f"accumulate=True onto uninitialised psum, elements of {dst!r} never written", lacking,
@@ -183,14 +186,10 @@ def _adds(call: Call, dst: NkiTensor, accumulate: bool | None) -> Any:
     if call.version < nc_version.gen4 and foreign > lacking:
         note(call.core, "psum-value-init", "matmul accumulates onto PSUM that a matmul did not start: undefined on "
              f"NeuronCore-v{int(call.version)}", call.source)  # fmt: skip
-    if lacking == 0:
-        return True
-    words = {1: np.uint8, 2: np.uint16, 4: np.uint32}[dst.itemsize]
-    size = dst.itemsize
-    state = storage.written
-    assert isinstance(state, np.ndarray)
-    seen = np.ndarray(dst.shape, words, state.data, dst.offset * size, tuple(s * size for s in dst.strides))
-    return seen != 0
+    if words is not None and tainted(dst):
+        call.undefined = {**(call.undefined or {}), "dst": elements(dst) & (words != 0)}
+        call.core.pending = call
+    return True if words is None or lacking == 0 else words != 0
 
 
 def _accumulate(call: Call, dst: NkiTensor, product: Array, adds: Any) -> None:

@@ -1,0 +1,110 @@
+"""Undefined elements may move and be computed on; a result may not depend on them."""
+
+import numpy as np
+import pytest
+
+import trainshed.nki as nki
+import trainshed.nki.isa as nisa
+import trainshed.nki.language as nl
+from trainshed.chip.errors import NkiValidationError
+
+
+def run(kernel, *arrays, **options):
+    simulated = nki.simulate(kernel, **options)
+    return simulated(*arrays), simulated
+
+
+DATA = np.arange(64 * 8, dtype=np.float32).reshape(64, 8)
+
+
+def half_loaded(a):
+    """A tile of 128 partitions of which only 64 are loaded."""
+    tile = nl.ndarray((128, 8), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile[0:64], src=a)
+    return tile
+
+
+def test_an_operand_nothing_was_written_to_is_an_error_at_its_line():
+    def kernel(a):
+        tile = nl.ndarray((64, 8), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(dst=a, src=tile)
+        return a
+
+    with pytest.raises(NkiValidationError, match=r"test_undefined\.py:\d+: dma_copy, src: uninitialised sbuf read"):
+        run(kernel, DATA.copy())
+
+
+def test_padding_may_be_computed_on_where_the_result_does_not_depend_on_it():
+    def kernel(a):
+        tile = half_loaded(a)
+        nisa.tensor_scalar(dst=tile, data=tile, op0=nl.multiply, operand0=2.0)
+        out = nl.ndarray(a.shape, dtype=nl.float32, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=tile[0:64])
+        return out
+
+    result, simulated = run(kernel, DATA)
+    np.testing.assert_array_equal(result, 2 * DATA)
+    assert "undefined-elements" in {finding.rule for finding in simulated.profile.findings}
+
+
+@pytest.mark.parametrize("row", [64, 127])
+def test_a_result_that_holds_one_undefined_row_is_an_error_and_names_the_read(row):
+    def kernel(a):
+        tile = half_loaded(a)
+        copied = nl.ndarray((128, 8), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_copy(dst=copied, src=tile)
+        out = nl.ndarray((1, 8), dtype=nl.float32, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=copied[row : row + 1])
+        return out
+
+    with pytest.raises(NkiValidationError, match="tensor_copy, src: uninitialised read, and elements of the result"):
+        run(kernel, DATA)
+
+
+def test_writing_over_an_undefined_element_makes_it_defined():
+    def kernel(a):
+        tile = half_loaded(a)
+        copied = nl.ndarray((128, 8), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_copy(dst=copied, src=tile)
+        nisa.memset(dst=copied[64:128], value=7.0)
+        out = nl.ndarray((128, 8), dtype=nl.float32, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=copied)
+        return out
+
+    result, _ = run(kernel, DATA)
+    np.testing.assert_array_equal(result, np.concatenate([DATA, np.full((64, 8), 7, np.float32)]))
+
+
+@pytest.mark.parametrize(("rows", "good"), [(slice(0, 8), True), (slice(8, 9), False)])
+def test_a_matmul_spreads_what_is_undefined_to_rows_of_the_stationary_operand_only(rows, good):
+    def kernel(a):
+        stationary = nl.ndarray((64, 16), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(dst=stationary[:, 0:8], src=a)
+        moving = nl.load(a)
+        product = nl.ndarray((16, 8), dtype=nl.float32, buffer=nl.psum)
+        nisa.nc_matmul(dst=product, stationary=stationary, moving=moving)
+        copied = nl.ndarray((16, 8), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_copy(dst=copied, src=product)
+        out = nl.ndarray((rows.stop - rows.start, 8), dtype=nl.float32, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=copied[rows])
+        return out
+
+    if good:
+        np.testing.assert_allclose(run(kernel, DATA)[0], DATA.T @ DATA, rtol=1e-6)
+    else:
+        with pytest.raises(NkiValidationError, match="nc_matmul, stationary"):
+            run(kernel, DATA)
+
+
+def test_a_reduction_is_undefined_where_one_of_its_elements_is():
+    def kernel(a):
+        tile = nl.ndarray((64, 9), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile[:, 0:8], src=a)
+        nisa.memset(dst=tile[0:32, 8:9], value=0.0)
+        total = nl.ndarray((64, 1), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_reduce(dst=total, op=nl.add, data=tile, axis=1)
+        out = nl.ndarray((32, 1), dtype=nl.float32, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=total[0:32])
+        return out
+
+    np.testing.assert_allclose(run(kernel, DATA)[0][:, 0], DATA[:32].sum(axis=1))
