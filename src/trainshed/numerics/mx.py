@@ -24,24 +24,25 @@ BIAS = 127
 @lru_cache
 def _table(name: str) -> Array:
     """Every element of a format as float32, by its bits."""
-    kind = np.dtype(PACKED[name])
-    if name == "float4_e2m1fn_x4":
-        return np.arange(16, dtype=np.uint8).astype(np.uint8).view(np.uint8).view(kind).astype(np.float32)
-    return np.arange(256, dtype=np.uint8).view(kind).astype(np.float32)
+    count = 16 if name == "float4_e2m1fn_x4" else 256
+    elements: Array = np.arange(count, dtype=np.uint8).view(PACKED[name]).astype(np.float32)
+    return elements
 
 
 def unpack(containers: Array, name: str) -> Array:
     """Elements of packed containers as float32: ``[…]`` to ``[…, 4]``, the lowest bits first."""
     if name == "float4_e2m1fn_x4":
         shifts = np.arange(0, 16, 4, dtype=np.uint16)
-        return _table(name)[(containers[..., None] >> shifts) & 15]
-    octets = np.ascontiguousarray(containers).view(np.uint8).reshape(*containers.shape, 4)
-    return _table(name)[octets]
+        indices: Array = (containers[..., None] >> shifts) & np.uint16(15)
+    else:
+        indices = np.ascontiguousarray(containers).view(np.uint8).reshape(*containers.shape, 4)
+    elements: Array = _table(name).take(indices)
+    return elements
 
 
 def pack(elements: Array, name: str) -> Array:
     """Float32 elements ``[…, 4]`` rounded to a format and packed to ``[…]``; larger magnitudes saturate."""
-    most = float(ml_dtypes.finfo(PACKED[name]).max)
+    most = float(ml_dtypes.finfo(PACKED[name]).max)  # type: ignore[no-untyped-call]
     rounded = np.clip(elements, -most, most).astype(PACKED[name])
     if name == "float4_e2m1fn_x4":
         nibbles = rounded.view(np.uint8).astype(np.uint16) & 15
