@@ -31,7 +31,7 @@ from trainshed.nki.beta1.rows import (
 )
 from trainshed.nki.beta1.tile import Operand, Product, Tile, Value, flush, result_type
 from trainshed.nki.beta1.today import nisa
-from trainshed.nki.beta1.views import PSUM, SBUF, to_sbuf
+from trainshed.nki.beta1.views import PSUM, SBUF, spread, to_sbuf
 from trainshed.numerics.formats import DType, float32
 
 __all__ = [
@@ -279,11 +279,12 @@ def tensor_tensor(
     """``data1 op data2``."""
     left, right = keep(data1, data2)
     made = kind(dtype, result_type(op_name(op), left, right))
+    shape = tuple(int(size) for size in np.broadcast_shapes(left.shape, right.shape))
 
     def issue(dst: NkiTensor, box: Box | None) -> None:
-        nisa.tensor_tensor(dst, left.at(box), right.at(box), op, engine=engine)
+        nisa.tensor_tensor(dst, *(spread(tile.at(box), dst.shape) for tile in (left, right)), op, engine=engine)
 
-    return Value(left.shape, made, issue, mask=mask)
+    return Value(shape, made, issue, mask=mask)
 
 
 def tensor_scalar(
