@@ -7,6 +7,7 @@ Source: the type stubs of NKI 0.6 (``nki.isa``, ``nki.language``).
 from __future__ import annotations
 
 from enum import Enum, IntEnum
+from typing import Any
 
 
 class MemoryRegion(str, Enum):
@@ -76,10 +77,42 @@ class dma_engine(Enum):
 
 
 class NKIObject:
-    """Base of what a kernel may hold besides numbers: the vendor's compiler takes only classes derived from it."""
+    """Base of what a kernel may hold besides numbers: the vendor's compiler takes only classes derived from it.
+
+    Its subclasses are like data classes, with or without the decorator: every attribute of the class is a field, and a
+    field without a default is None. Source: the NKI language guide, "Class support".
+    """
 
     __slots__ = ()
 
-    def __init__(self, **kwargs: object) -> None:
-        for name, value in kwargs.items():
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls) or "__slots__" in vars(cls):
+            return
+        annotations = vars(cls).get("__annotations__", {})
+        for name in annotations:
+            if name not in vars(cls):
+                setattr(cls, name, None)
+        plain = {
+            name: type(value)
+            for name, value in vars(cls).items()
+            if not name.startswith("__") and name not in annotations and isinstance(value, _FIELD)
+        }
+        if plain:
+            cls.__annotations__ = {**annotations, **plain}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        names = [name for base in reversed(type(self).__mro__) for name in vars(base).get("__annotations__", {})]
+        if len(args) > len(names):
+            raise TypeError(f"{type(self).__name__} takes {len(names)} fields, {len(args)} were given")
+        for name in names:
+            setattr(self, name, getattr(type(self), name, None))
+        for name, value in (*zip(names, args, strict=False), *kwargs.items()):
             setattr(self, name, value)
+        ended = getattr(self, "__post_init__", None)
+        if ended is not None:
+            ended()
+
+
+#: Class attributes of these types are fields even without an annotation.
+_FIELD = (int, float, str, bool, tuple, Enum, type(None))
