@@ -63,7 +63,8 @@ def range_select(
         per_partition(call, operand, tensor, on_true_tile)
         call.require(str(tensor.dtype) == "float32", operand, "dtype", tensor.dtype, "float32", "dtype")
     call.same_elements("dst", dst, on_true_tile)
-    good = float(on_false_value) == FP32_MIN
+    with np.errstate(over="ignore"):
+        good = float(np.float32(on_false_value)) == FP32_MIN  # as many digits as the user wrote
     call.require(good, "on_false_value", "value", on_false_value, f"the least float32, {FP32_MIN}", "on-false-value")
     start, count = int(range_start), on_true_tile.free_size
     call.require(abs(start) + count <= 1 << 24, "range_start", "last index", start + count, "within 2**24", "range")
