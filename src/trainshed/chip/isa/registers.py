@@ -41,6 +41,10 @@ def register_alloc(x: Any = None) -> VirtualRegister:
 def _register(call: Call, operand: str, value: Any) -> VirtualRegister:
     if not isinstance(value, VirtualRegister):
         raise call.fail(operand, "operand", type(value).__name__, "a register of nisa.register_alloc", "operand")
+    if operand == "dst" and value.frozen:
+        raise call.fail(
+            operand, "register", "the index of a dynamic_range", "one that may be written", "frozen-register"
+        )
     return value
 
 

@@ -17,6 +17,7 @@ from trainshed.chip.isa.scalar import activation
 from trainshed.chip.isa.vector import tensor_scalar, tensor_tensor
 from trainshed.chip.tensor import NkiTensor, as_dtype
 from trainshed.nki.language.creation import ndarray, sbuf
+from trainshed.numerics.formats import DType
 
 Tile = NkiTensor
 
@@ -59,6 +60,13 @@ def _common(function: str, x: NkiTensor, y: NkiTensor) -> tuple[int, ...]:
         ) from None
 
 
+def _wider(x: NkiTensor, y: NkiTensor) -> DType:
+    """The dtype of a result of two tiles: a float before an integer, then the larger, then the first's."""
+    if x.dtype.is_float != y.dtype.is_float:
+        return x.dtype if x.dtype.is_float else y.dtype
+    return y.dtype if y.itemsize > x.itemsize else x.dtype
+
+
 def _partition_broadcast(value: NkiTensor, shape: tuple[int, ...]) -> NkiTensor:
     """A tile of one partition in as many as ``shape`` has (a copy by DMA, as the hardware must)."""
     if value.shape[0] == shape[0]:
@@ -85,7 +93,7 @@ def binary(op: Any, x: Any, y: Any, dtype: Any, kind: Any = None) -> NkiTensor:
         return out
     shape = _common(name, x, y)
     x, y = _partition_broadcast(x, shape), _partition_broadcast(y, shape)
-    out = result(x, dtype, shape, default=kind)
+    out = result(x, dtype, shape, default=kind or _wider(x, y))
     x, y = _spread(x, shape), _spread(y, shape)
     if x.buffer.value == y.buffer.value == "psum":
         moved = ndarray(shape, x.dtype, sbuf)

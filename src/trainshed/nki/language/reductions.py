@@ -18,7 +18,7 @@ Axis = int | Sequence[int]
 
 
 def _axes(function: str, x: NkiTensor, axis: Axis) -> tuple[int, ...]:
-    axes = tuple(sorted(int(a) % x.ndim for a in (axis if isinstance(axis, tuple | list) else (axis,))))  # type: ignore[union-attr]
+    axes = tuple(sorted(int(a) % x.ndim for a in (axis if isinstance(axis, tuple | list) else (axis,))))
     if 0 in axes:
         raise violation(function, repr(x), "axis", value=axis, rule="reduce-axis",
                         expected="free dimensions (across partitions: nisa.tensor_partition_reduce)")  # fmt: skip
@@ -80,9 +80,12 @@ def mean(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) ->
 
 
 def var(x: NkiTensor, axis: Axis, dtype: Any = None, keepdims: bool = False) -> NkiTensor:
-    """Variance (of the population) over free dimensions."""
+    """Variance (of the population) over free dimensions, which stay as size 1 whatever ``keepdims`` says.
+
+    Source: ``nki.language.var``, "keepdims: currently ignored".
+    """
     centred = e.binary(e.subtract, x, mean(x, axis, "float32", keepdims=True), "float32")
-    return mean(e.binary(e.multiply, centred, centred, "float32"), axis, dtype or x.dtype, keepdims)
+    return mean(e.binary(e.multiply, centred, centred, "float32"), axis, dtype or x.dtype, True)
 
 
 def softmax(x: NkiTensor, axis: Axis = -1, dtype: Any = None) -> NkiTensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from trainshed.chip.core import Target, running
-from trainshed.chip.words import NKIObject
+from trainshed.chip.words import NKIObject, nc_version
 
 
 class _TileSize(NKIObject):
@@ -30,9 +30,9 @@ class _TileSize(NKIObject):
 
     @property
     def psum_num_banks(self) -> int:
-        """Usable PSUM banks: one is kept where DMA transposes become TensorE's."""
-        kept = os.environ.get("NKI_DMA_TRANSPOSE_AS_PE_TRANSPOSE", "0") not in ("", "0")
-        return self._target.psum_banks - kept
+        """Usable PSUM banks: one is kept where DMA transposes become TensorE's (NeuronCore-v3 and later)."""
+        asked = os.environ.get("NKI_DMA_TRANSPOSE_AS_PE_TRANSPOSE", "").lower() in ("1", "true")
+        return self._target.psum_banks - (asked and self._target.version >= nc_version.gen3)
 
     @property
     def sbuf_size_bytes(self) -> int:
