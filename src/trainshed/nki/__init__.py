@@ -6,10 +6,11 @@ Importing it makes ``import nki``, ``nki.language`` and ``nki.isa`` work where t
 from trainshed.nki import collectives, compiler, dtype, isa, language, simulator, tensor, typing
 from trainshed.nki.hook import install
 from trainshed.nki.run import Kernel, Simulated, jit, simulate
+from trainshed.nki.world import simulate_ranks
 
 install()
 
 __all__ = [
-    "Kernel", "Simulated", "collectives", "compiler", "dtype", "isa", "jit", "language", "simulate", "simulator",
-    "tensor", "typing",
+    "Kernel", "Simulated", "collectives", "compiler", "dtype", "isa", "jit", "language", "simulate", "simulate_ranks",
+    "simulator", "tensor", "typing",
 ]  # fmt: skip

@@ -1,7 +1,8 @@
-"""``nki.collectives``: exchange between ranks, checked and recorded.
+"""``nki.collectives``: exchange between ranks.
 
-A group of one rank is executed. Groups of several ranks need the fabric's schedules, which run values later: they
-are refused with one sentence once their arguments have been checked.
+Every call is checked and recorded. Values move when the ranks run together (``nki.simulate_ranks``), or when the
+group is one rank alone; otherwise a group of several ranks is refused with one sentence, since a kernel alone has
+nobody to exchange with. Time on links is the fabric's.
 
 Source: the type stubs of ``nki.collectives`` (NKI 0.6).
 """
@@ -11,26 +12,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from trainshed.chip.call import HBM, SBUF, Call
 from trainshed.chip.core import active
 from trainshed.chip.record import Instruction
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import NKIObject, engine, nc_version
+from trainshed.numerics.cast import to_float32
+
+Array = np.ndarray[Any, Any]
+#: Channels of a ring: "4 for replica groups containing all devices inside a node and 2 for other" groups.
+CHANNELS = 4
+_REDUCTIONS: dict[str, Any] = {"add": np.add, "minimum": np.minimum, "maximum": np.maximum}
 
 
 class ReplicaGroup(NKIObject):
     """Groups of ranks that exchange among themselves: ``ReplicaGroup([[0, 1], [2, 3]])``."""
 
     def __init__(self, groups: Any = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        listed = groups if groups is not None else kwargs.get("replica_groups", [[0]])
+        listed = groups if groups is not None else kwargs.get("replica_groups", kwargs.get("replica_group", [[0]]))
         self.groups = tuple(tuple(int(rank) for rank in group) for group in listed)
 
     @property
     def size(self) -> int:
         """Ranks of one group."""
         return len(self.groups[0]) if self.groups else 0
+
+    def __repr__(self) -> str:
+        return f"ReplicaGroup({[list(group) for group in self.groups]})"
+
+
+# --- checks ---------------------------------------------------------------------------------------------------
+
+
+def _begin(opcode: str, name: str | None, priority: int | None) -> Call:
+    call = Call(opcode, name)
+    if priority is not None:
+        call.generation(nc_version.gen4)
+        call.require(priority in (0, 1, 2, 3), "priority", "priority", priority, "0, 1, 2 or 3", "priority")
+    return call
 
 
 def _group(call: Call, group: Any) -> ReplicaGroup:
@@ -44,117 +66,355 @@ def _group(call: Call, group: Any) -> ReplicaGroup:
     return group
 
 
-def _tensors(call: Call, operand: str, tensors: Any) -> list[NkiTensor]:
+def _members(call: Call, group: ReplicaGroup) -> tuple[int, ...]:
+    """The ranks that this one exchanges with, itself among them, in the group's order."""
+    launch = call.core.launch
+    world = launch.world if launch is not None else None
+    if world is None:
+        call.require(
+            group.size == 1, "replica_group", "ranks", group.size,
+            "1, or nki.simulate_ranks: a kernel alone has no other rank to exchange with", "multi-rank",
+        )  # fmt: skip
+        return group.groups[0]
+    for members in group.groups:
+        if launch.rank in members:
+            call.require(max(members) < len(world.launches), "replica_group", "rank", max(members),
+                         f"0 to {len(world.launches) - 1}", "replica-group")  # fmt: skip
+            return members
+    raise call.fail("replica_group", f"rank {launch.rank} in", group.groups, "a group with it", "replica-group")
+
+
+def _tensors(call: Call, operand: str, tensors: Any, buffers: Any = (*HBM, *SBUF), most: int = 0) -> list[NkiTensor]:
+    """A list of tensors, all of HBM or one of SBUF; at most ``most`` where not 0."""
     listed = list(tensors) if isinstance(tensors, list | tuple) else [tensors]
+    call.require(bool(listed), operand, "tensors", 0, "at least 1", "shape")
     for tensor in listed:
-        call.tile(operand, tensor, (*HBM, *SBUF))
+        call.tile(operand, tensor, buffers)
     places = {tensor.buffer.on_chip for tensor in listed}
     call.require(len(places) == 1, operand, "memories", "hbm and sbuf", "all in hbm, or all in sbuf", "memory")
     call.require(places == {False} or len(listed) == 1, operand, "tensors in sbuf", len(listed), "1", "coalesced")
+    call.require(not most or len(listed) <= most, operand, "tensors", len(listed), str(most), "coalesced")
     return listed
 
 
-def _exchange(
-    opcode: str,
-    srcs: Any,
-    dsts: Any,
-    group: Any,
-    factor: int,
-    priority: int | None,
-    name: str | None,
-    **attributes: Any,
-) -> Instruction:
-    """Check a collective whose destinations hold ``factor`` (or 1 / -factor) times the sources; run it on one rank."""
-    call = Call(opcode, name)
-    if priority is not None:
-        call.generation(nc_version.gen4)
-        call.require(priority in (0, 1, 2, 3), "priority", "priority", priority, "0, 1, 2 or 3", "priority")
-    checked = _group(call, group)
-    sources, targets = _tensors(call, "srcs", srcs), _tensors(call, "dsts", dsts)
-    call.require(len(sources) == len(targets), "dsts", "tensors", len(targets), str(len(sources)), "shape")
-    for source, target in zip(sources, targets, strict=True):
-        grown = source.size * (checked.size if factor > 0 else 1)
-        wanted = target.size * (checked.size if factor < 0 else 1)
-        call.require(grown == wanted, "dsts", "elements", target.size, f"those of {source.shape} over "
-                     f"{checked.size} ranks", "shape")  # fmt: skip
-        call.require(source.dtype == target.dtype, "dsts", "dtype", target.dtype, str(source.dtype), "dtype")
-    record = call.issue(
-        engine.sync, tuple(sources), tuple(targets), bytes=sum(s.nbytes for s in sources),
-        attributes={"groups": checked.groups, **attributes},
-    )  # fmt: skip
-    _one_rank(call, checked)
-    if call.values:
-        for source, target in zip(sources, targets, strict=True):
-            call.write("dsts", target, call.read("srcs", source).reshape(target.shape))
-    return record
+def _pairs(call: Call, srcs: list[NkiTensor], dsts: list[NkiTensor], grow: int, shrink: int) -> None:
+    """Each destination holds its source ``grow`` times over, divided by ``shrink``, in the same dtype and memory."""
+    call.require(len(srcs) == len(dsts), "dsts", "tensors", len(dsts), str(len(srcs)), "shape")
+    for src, dst in zip(srcs, dsts, strict=True):
+        call.require(src.size * grow == dst.size * shrink, "dsts", "elements", dst.size,
+                     f"{src.size * grow // shrink} for a source of {src.shape}", "shape")  # fmt: skip
+        call.require(src.dtype == dst.dtype, "dsts", "dtype", dst.dtype, str(src.dtype), "dtype")
+        call.require(src.buffer.on_chip == dst.buffer.on_chip, "dsts", "memory", dst.buffer.value,
+                     f"that of srcs, {src.buffer.value}", "memory")  # fmt: skip
 
 
-def _one_rank(call: Call, group: ReplicaGroup) -> None:
-    call.require(
-        group.size == 1, "replica_group", "ranks", group.size,
-        "1: exchange between ranks runs on the fabric, which a kernel alone does not have", "multi-rank",
-    )  # fmt: skip
+def _dim(call: Call, dim: Any, tensors: list[NkiTensor], allowed: tuple[int, ...]) -> int:
+    call.require(dim in allowed, "collective_dim", "dimension", dim, " or ".join(map(str, allowed)), "collective-dim")
+    if tensors[0].buffer.on_chip:
+        call.require(all(t.ndim == 2 for t in tensors), "srcs", "dimensions in sbuf", tensors[0].ndim, "2", "shape")
+    return int(dim)
 
 
-def _reduction(op: Any) -> str:
+def _reduction(call: Call, op: Any) -> str:
     name = op if isinstance(op, str) else getattr(op, "__name__", str(op))
-    if name not in ("add", "minimum", "maximum"):
-        raise Call("collective").fail("op", "reduction", name, "add, minimum or maximum", "reduction")
-    return name
+    call.require(name in _REDUCTIONS, "op", "reduction", name, "add, minimum or maximum", "reduction")
+    return str(name)
+
+
+def _issue(call: Call, srcs: list[NkiTensor], dsts: list[NkiTensor], extra: tuple[NkiTensor, ...] = (),
+           **attributes: Any) -> Instruction:  # fmt: skip
+    return call.issue(
+        engine.sync, (*srcs, *extra), tuple(dsts), attributes=attributes, bytes=sum(tensor.nbytes for tensor in srcs)
+    )
+
+
+# --- exchange -------------------------------------------------------------------------------------------------
+
+
+def _exchange(call: Call, members: Sequence[int], value: Any) -> list[Any]:
+    """Every member's value, in the group's order."""
+    launch = call.core.launch
+    if launch is None or launch.world is None:
+        return [value]
+    found: list[Any] = launch.world.exchange(call.core, tuple(members), value, call.opcode)
+    return found
+
+
+def _given(call: Call, srcs: list[NkiTensor]) -> list[Array] | None:
+    return [np.array(call.read("srcs", src)) for src in srcs] if call.values else None
+
+
+def _combine(op: str, arrays: list[Array], like: NkiTensor) -> Array:
+    """The reduction in the order of the ranks: floats in float32, integers as they are."""
+    if like.dtype.is_float:
+        arrays = [to_float32(item, like.dtype) for item in arrays]
+    total = arrays[0]
+    for item in arrays[1:]:
+        total = _REDUCTIONS[op](total, item)
+    return total
+
+
+def _place(call: Call, members: Sequence[int]) -> int:
+    """This rank's place in its group."""
+    launch = call.core.launch
+    return members.index(launch.rank) if launch is not None and launch.world is not None else 0
 
 
 def all_reduce(
     srcs: Any, dsts: Any, replica_group: Any, op: Any, priority: int | None = None, name: str | None = None
 ) -> Instruction:
     """Every rank gets the reduction of all ranks' tensors."""
-    return _exchange("all_reduce", srcs, dsts, replica_group, 0, priority, name, op=_reduction(op))
+    call = _begin("all_reduce", name, priority)
+    group, kind = _group(call, replica_group), _reduction(call, op)
+    sources, targets = _tensors(call, "srcs", srcs), _tensors(call, "dsts", dsts)
+    _pairs(call, sources, targets, 1, 1)
+    record = _issue(call, sources, targets, groups=group.groups, op=kind)
+    members = _members(call, group)
+    every = _exchange(call, members, _given(call, sources))
+    if call.values:
+        for i, target in enumerate(targets):
+            call.write("dsts", target, _combine(kind, [given[i] for given in every], target))
+    return record
 
 
 def all_gather(
     srcs: Any, dsts: Any, replica_group: Any, collective_dim: int, priority: int | None = None, name: str | None = None
 ) -> Instruction:
-    """Every rank gets all ranks' tensors, one after another along ``collective_dim``."""
-    return _exchange("all_gather", srcs, dsts, replica_group, 1, priority, name, dim=collective_dim)
+    """Every rank gets all ranks' tensors, one after another along ``collective_dim`` (0, or 1 in SBUF)."""
+    call = _begin("all_gather", name, priority)
+    group = _group(call, replica_group)
+    sources, targets = _tensors(call, "srcs", srcs), _tensors(call, "dsts", dsts)
+    dim = _dim(call, collective_dim, sources, (0, 1) if sources[0].buffer.on_chip else (0,))
+    _pairs(call, sources, targets, group.size, 1)
+    record = _issue(call, sources, targets, groups=group.groups, dim=dim)
+    every = _exchange(call, _members(call, group), _given(call, sources))
+    if call.values:
+        for i, target in enumerate(targets):
+            call.write("dsts", target, np.concatenate([given[i] for given in every], axis=dim))
+    return record
 
 
 def reduce_scatter(
     srcs: Any, dsts: Any, replica_group: Any, collective_dim: int, op: Any, priority: int | None = None,
     name: str | None = None,
 ) -> Instruction:  # fmt: skip
-    """Every rank gets its part of the reduction of all ranks' tensors."""
-    return _exchange(
-        "reduce_scatter", srcs, dsts, replica_group, -1, priority, name, dim=collective_dim, op=_reduction(op)
-    )
+    """Every rank gets its part (of dimension 0) of the reduction of all ranks' tensors."""
+    call = _begin("reduce_scatter", name, priority)
+    group, kind = _group(call, replica_group), _reduction(call, op)
+    sources, targets = _tensors(call, "srcs", srcs), _tensors(call, "dsts", dsts)
+    dim = _dim(call, collective_dim, sources, (0,))
+    _pairs(call, sources, targets, 1, group.size)
+    record = _issue(call, sources, targets, groups=group.groups, dim=dim, op=kind)
+    members = _members(call, group)
+    every = _exchange(call, members, _given(call, sources))
+    if call.values:
+        for i, target in enumerate(targets):
+            parts = [np.split(given[i], group.size)[_place(call, members)] for given in every]
+            call.write("dsts", target, _combine(kind, parts, target))
+    return record
 
 
 def all_to_all(
     srcs: Any, dsts: Any, replica_group: Any, collective_dim: int, priority: int | None = None, name: str | None = None
 ) -> Instruction:
-    """Every rank sends a part of its tensor to every other."""
-    return _exchange("all_to_all", srcs, dsts, replica_group, 0, priority, name, dim=collective_dim)
+    """Every rank sends the i-th part (of dimension 0) of its tensor to the i-th rank. HBM only."""
+    call = _begin("all_to_all", name, priority)
+    group = _group(call, replica_group)
+    sources, targets = _tensors(call, "srcs", srcs, HBM), _tensors(call, "dsts", dsts, HBM)
+    dim = _dim(call, collective_dim, sources, (0,))
+    _pairs(call, sources, targets, 1, 1)
+    for source in sources:
+        call.require(source.shape[0] % group.size == 0, "srcs", "dimension 0", source.shape[0],
+                     f"a multiple of the {group.size} ranks", "shape")  # fmt: skip
+    record = _issue(call, sources, targets, groups=group.groups, dim=dim)
+    members = _members(call, group)
+    every = _exchange(call, members, _given(call, sources))
+    if call.values:
+        for i, target in enumerate(targets):
+            parts = [np.split(given[i], group.size)[_place(call, members)] for given in every]
+            call.write("dsts", target, np.concatenate(parts))
+    return record
 
 
-def rank_id(name: str | None = None) -> VirtualRegister:
-    """The rank this kernel runs as: the only one."""
-    active()
-    return VirtualRegister(0)
+# --- of lengths known when it runs ------------------------------------------------------------------------------
+
+
+def _metadata(call: Call, metadata: Any, ranks: int, displacements: bool) -> Array | None:
+    """The rows of counts and displacements, checked; None when nothing is computed."""
+    call.tile("metadata_tensor", metadata, (*HBM, *SBUF))
+    rows = (4 if displacements else 3), ranks
+    shapes = ((1, *rows),) if metadata.buffer.on_chip else (rows, (4, ranks))
+    call.require(metadata.shape in shapes, "metadata_tensor", "shape", metadata.shape, str(shapes[0]), "shape")
+    call.require(metadata.dtype == "uint32", "metadata_tensor", "dtype", metadata.dtype, "uint32", "dtype")
+    if not call.values:
+        return None
+    return np.array(call.read("metadata_tensor", metadata)).reshape(metadata.shape[-2:]).astype(np.int64)
+
+
+def _chunk(call: Call, flat: Array, start: int, count: int, operand: str) -> Array:
+    call.require(start >= 0 and start + count <= flat.size, operand, "elements up to", start + count,
+                 f"at most {flat.size}", "metadata")  # fmt: skip
+    return flat[start : start + count]
+
+
+def _varied(call: Call, srcs: Any, dsts: Any, group: ReplicaGroup, metadata: Any, known: bool, displacements: bool,
+            gather: bool) -> Instruction:  # fmt: skip
+    """What ``all_to_all_v`` and ``all_gather_v`` have in common: flat buffers, and counts in a tensor."""
+    (source,), (target,) = _tensors(call, "srcs", srcs, HBM, 1), _tensors(call, "dsts", dsts, HBM, 1)
+    call.require(source.dtype == target.dtype, "dsts", "dtype", target.dtype, str(source.dtype), "dtype")
+    rows = _metadata(call, metadata, group.size, displacements)
+    written = [target] if known else [target, metadata]
+    record = _issue(call, [source], written, (metadata,), groups=group.groups)
+    members = _members(call, group)
+    me = _place(call, members)
+    parts: list[Array] | None = None
+    if rows is not None:
+        flat = np.array(call.read("srcs", source)).reshape(-1)
+        columns = [0] * group.size if gather else range(group.size)
+        parts = [_chunk(call, flat, int(rows[1, i]), int(rows[0, i]), "metadata_tensor") for i in columns]
+    every = _exchange(call, members, parts)
+    if rows is None:
+        return record
+    received = [sent[me] for sent in every]
+    held = target.storage.written is not False
+    filled = np.array(call.read("dsts", target)).reshape(-1) if held else np.zeros(target.size, target.dtype.storage)
+    for i, part in enumerate(received):
+        start = int(rows[3, i]) if displacements else target.size // group.size * i
+        _chunk(call, filled, start, part.size, "dsts")[...] = part
+    call.write("dsts", target, filled.reshape(target.shape))
+    if not known:
+        rows[2] = [part.size for part in received]
+        call.write("metadata_tensor", metadata, rows.astype(np.uint32).reshape(metadata.shape))
+    return record
+
+
+def all_to_all_v(
+    srcs: Any, dsts: Any, replica_group: Any, metadata_tensor: Any, recv_counts_known: bool = False,
+    has_rdispls: bool = False, priority: int | None = None, name: str | None = None,
+) -> Instruction:  # fmt: skip
+    """``all_to_all`` of as many elements as ``metadata_tensor`` says when it runs.
+
+    Rows of ``metadata_tensor`` (uint32, ``(3 or 4, ranks)`` in HBM, ``(1, 3 or 4, ranks)`` in SBUF): elements sent to
+    each rank; where they begin in ``srcs``; elements received (written unless ``recv_counts_known``); with
+    ``has_rdispls`` where they begin in ``dsts``, else in equal slots.
+    """
+    call = _begin("all_to_all_v", name, priority)
+    group = _group(call, replica_group)
+    return _varied(call, srcs, dsts, group, metadata_tensor, recv_counts_known, has_rdispls, gather=False)
+
+
+def all_gather_v(
+    srcs: Any, dsts: Any, replica_group: Any, metadata_tensor: Any, recv_counts_known: bool = False,
+    has_rdispls: bool = False, priority: int | None = None, name: str | None = None,
+) -> Instruction:  # fmt: skip
+    """``all_gather`` of as many elements of each rank as its ``metadata_tensor`` says when it runs.
+
+    One chunk (first column of rows 0 and 1: count, start) goes to every rank, into slots of equal size. For now:
+    LNC 2, groups of exactly 4 ranks, no ``has_rdispls``.
+    """
+    call = _begin("all_gather_v", name, priority)
+    group = _group(call, replica_group)
+    call.require(not has_rdispls, "has_rdispls", "has_rdispls", True, "False (not supported yet)", "unsupported")
+    call.require(call.core.cores == 2, "", "cores of the launch", call.core.cores, "2: kernel[2]", "lnc")
+    call.require(group.size == 4, "replica_group", "ranks", group.size, "4, of one chip", "replica-group")
+    return _varied(call, srcs, dsts, group, metadata_tensor, recv_counts_known, False, gather=True)
+
+
+# --- between pairs and in rings -----------------------------------------------------------------------------------
+
+
+def collective_permute(
+    srcs: Any, dsts: Any, source_target_pairs: Any, priority: int | None = None, name: str | None = None
+) -> Instruction:
+    """Rank ``source`` sends to rank ``target`` for each pair. One tensor, in HBM; who gets nothing keeps its own."""
+    call = _begin("collective_permute", name, priority)
+    sources, targets = _tensors(call, "srcs", srcs, HBM, 1), _tensors(call, "dsts", dsts, HBM, 1)
+    pairs = [(int(a), int(b)) for a, b in source_target_pairs]
+    for column, side in enumerate(("sources", "targets")):
+        ranks = [pair[column] for pair in pairs]
+        call.require(len(set(ranks)) == len(ranks), "source_target_pairs", side, ranks, "each rank once", "pairs")
+    _pairs(call, sources, targets, 1, 1)
+    record = _issue(call, sources, targets, pairs=tuple(pairs))
+    ranks = sorted({rank for pair in pairs for rank in pair})
+    launch = call.core.launch
+    if launch is None or launch.world is None:
+        _members(call, ReplicaGroup([ranks or [0]]))
+    elif launch.rank not in ranks:
+        return record
+    every = dict(zip(ranks, _exchange(call, ranks, _given(call, sources)), strict=True))
+    me = launch.rank if launch is not None and launch.world is not None else ranks[0]
+    origin = next((a for a, b in pairs if b == me), None)
+    if call.values and origin is not None:
+        call.write("dsts", targets[0], every[origin][0])
+    return record
+
+
+def _channels(call: Call, channel_ids: Sequence[int], **lists: Any) -> None:
+    ids = [int(channel) for channel in channel_ids]
+    call.require(ids == list(range(len(ids))) and 0 < len(ids) <= CHANNELS, "channel_ids", "channels", ids,
+                 f"consecutive from 0, at most {CHANNELS}", "channels")  # fmt: skip
+    for operand, listed in lists.items():
+        call.require(len(listed) == len(ids), operand, "channels", len(listed), str(len(ids)), "channels")
+
+
+def _ring(
+    opcode: str, operands: dict[str, Any], dsts_by_channel: Any, group: Any, channel_ids: Sequence[int], op: Any,
+    priority: int | None, name: str | None,
+) -> list[Instruction]:  # fmt: skip
+    call = _begin(opcode, name, priority)
+    checked = _group(call, group)
+    kind = _reduction(call, op) if op is not None else None
+    _channels(call, channel_ids, **operands, dsts_by_channel=dsts_by_channel)
+    members = _members(call, checked)
+    records = []
+    for channel in range(len(channel_ids)):
+        call = _begin(opcode, name, priority)
+        sources = [_tensors(call, key, given[channel], most=1)[0] for key, given in operands.items()]
+        targets = _tensors(call, "dsts_by_channel", dsts_by_channel[channel], most=1)
+        for source in sources:
+            _pairs(call, [source], targets, 1, 1)
+        records.append(_issue(call, sources, targets, groups=checked.groups, channel=channel, op=kind))
+        values = _given(call, sources)
+        if values is not None and kind is not None:
+            values = [call.cast(targets[0], _combine(kind, values, targets[0]))]
+        every = _exchange(call, members, values)
+        if call.values:
+            call.write("dsts", targets[0], every[_place(call, members) - 1][0])
+    return records
+
+
+def collective_permute_implicit(
+    srcs_by_channel: Any, dsts_by_channel: Any, replica_group: Any, channel_ids: Sequence[int] = (0,),
+    priority: int | None = None, name: str | None = None,
+) -> list[Instruction]:  # fmt: skip
+    """Every rank sends to the next of its ring and receives from the one before, on each channel."""
+    return _ring("collective_permute_implicit", {"srcs_by_channel": srcs_by_channel}, dsts_by_channel, replica_group,
+                 channel_ids, None, priority, name)  # fmt: skip
+
+
+def collective_permute_implicit_reduce(
+    srcs0_by_channel: Any, srcs1_by_channel: Any, dsts_by_channel: Any, replica_group: Any, op: Any,
+    channel_ids: Sequence[int] = (0,), priority: int | None = None, name: str | None = None,
+) -> list[Instruction]:  # fmt: skip
+    """Every rank sends ``op`` of its two tensors to the next of its ring, on each channel."""
+    operands = {"srcs0_by_channel": srcs0_by_channel, "srcs1_by_channel": srcs1_by_channel}
+    return _ring("collective_permute_implicit_reduce", operands, dsts_by_channel, replica_group, channel_ids, op,
+                 priority, name)  # fmt: skip
 
 
 def collective_permute_implicit_current_processing_rank_id(
     iteration_id: int, replica_group: Any, channel_id: int = 0, name: str | None = None
 ) -> VirtualRegister:
-    """The rank whose data a ring's iteration works on."""
+    """The rank whose data a ring's iteration works on: its own at 0, then those before it."""
     call = Call("collective_permute_implicit_current_processing_rank_id", name)
-    _one_rank(call, _group(call, replica_group))
-    return VirtualRegister(0)
+    members = _members(call, _group(call, replica_group))
+    call.require(0 <= int(channel_id) < CHANNELS, "channel_id", "channel", channel_id, f"0 to {CHANNELS - 1}",
+                 "channels")  # fmt: skip
+    call.issue(engine.sync, (), (), attributes={"iteration": int(iteration_id), "channel": int(channel_id)})
+    return VirtualRegister(members[(_place(call, members) - int(iteration_id)) % len(members)])
 
 
-def collective_permute_implicit(
-    srcs_by_channel: Sequence[Any], dsts_by_channel: Sequence[Any], replica_group: Any,
-    channel_ids: Sequence[int] = (0,), priority: int | None = None, name: str | None = None,
-) -> list[Instruction]:  # fmt: skip
-    """Every rank sends to the next of its ring, on each channel."""
-    return [
-        _exchange("collective_permute_implicit", srcs, dsts, replica_group, 0, priority, name, channel=channel)
-        for srcs, dsts, channel in zip(srcs_by_channel, dsts_by_channel, channel_ids, strict=True)
-    ]
+def rank_id(name: str | None = None) -> VirtualRegister:
+    """The rank that this kernel runs as (0 where it runs alone)."""
+    launch = active().launch
+    return VirtualRegister(launch.rank if launch is not None else 0)

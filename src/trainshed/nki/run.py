@@ -17,9 +17,11 @@ from trainshed.chip.core import target as chip_target
 from trainshed.chip.launch import Launch
 from trainshed.chip.profile import Checked, Profile, check, profile
 from trainshed.chip.schedule import apply_schedule
+from trainshed.chip.turns import Turns
 from trainshed.chip.undefined import check_result
 from trainshed.core.errors import UserError, unknown_name
 from trainshed.nki.arguments import Arguments, results, tensors
+from trainshed.nki.typing import check_annotations
 
 #: Names of generations in ``NEURON_PLATFORM_TARGET_OVERRIDE`` and ``NKI_NC_VERSION``.
 TARGETS = {
@@ -79,10 +81,21 @@ class Kernel:
         """Inside a kernel a plain call; outside, the kernel runs on virtual NeuronCores."""
         if running() is not None:
             return self.function(*args, **kwargs)
+        _check_lnc(self.grid)
         return Simulated(self)(*args, **kwargs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
+
+
+def _check_lnc(grid: tuple[int, ...] | None) -> None:
+    """Source: ``nki.jit``: a launch's LNC "must match the NEURON_LOGICAL_NC_CONFIG environment variable"."""
+    configured, cores = os.environ.get("NEURON_LOGICAL_NC_CONFIG"), math.prod(grid or (1,))
+    if configured and configured != str(cores):
+        raise UserError(
+            "physical cores of the launch", where="kernel[…]", value=cores,
+            expected=f"{configured}, as NEURON_LOGICAL_NC_CONFIG says",
+        )  # fmt: skip
 
 
 def _grid(grid: Any) -> tuple[int, ...]:
@@ -113,6 +126,7 @@ class Simulated:
         self.kernel: Kernel = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
         self._target, self._values, self._rule, self._check = target, values, quantize_rule, check
         self.launch: Launch | None = None
+        self._arguments: Arguments | None = None
         self._checked: Checked | None = None
         self._profile: Profile | None = None
 
@@ -136,31 +150,45 @@ class Simulated:
         return self._profile
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        target = default_target(self._target)
+        body = self.prepare(args, kwargs)
+        assert self.launch is not None
+        return self.finish(self.launch.run(body))
+
+    def prepare(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], turns: Turns | None = None
+    ) -> Callable[[NeuronCore], Any]:
+        """A new launch with the arguments in its HBM; returns what each of its cores has to run."""
         options = default_options(self._values, self._rule)
-        launch = self.launch = Launch(target, options, self.lnc)
+        launch = self.launch = Launch(default_target(self._target), options, self.lnc, turns=turns)
         self._checked = self._profile = None
-        arguments = Arguments(args, kwargs, _names(self.kernel.function, len(args)))
-        first = arguments.for_core(launch.cores[0])
-        given = [first] + [arguments.for_core(core) for core in launch.cores[1:]]
+        arguments = self._arguments = Arguments(args, kwargs, _names(self.kernel.function, len(args)))
+        given = [arguments.for_core(core) for core in launch.cores]
+        check_annotations(self.kernel.function, *given[0])
 
         def body(core: NeuronCore) -> Any:
             core.grid = self.kernel.grid or ()
             positional, named = given[core.index]
             return self.kernel.function(*positional, **named)
 
-        returned = launch.run(body)[0]
+        return body
+
+    def finish(self, returned: list[Any]) -> Any:
+        """What every core returned, checked; the first core's as arrays, and inputs that changed given back."""
+        launch, arguments = self.launch, self._arguments
+        assert launch is not None
+        assert arguments is not None
         apply_schedule(launch.cores, self.kernel.schedule)
         if self._check:
             self._checked = check(launch)
-            if options.values:
-                for tensor in tensors(returned):
+            if launch.cores[0].options.values:
+                for tensor in tensors(returned[0]):
                     check_result(launch.cores, tensor)
-        launch.returned = returned
+        launch.returned = returned[0]
         for taken in arguments.taken:
             if taken.tensor.storage.changed:
                 taken.give_back()
-        return results(returned, torch=arguments.torch)
+        self._arguments = None
+        return results(returned[0], torch=arguments.torch)
 
 
 def _names(function: Callable[..., Any], count: int) -> dict[int, str]:
