@@ -1,14 +1,23 @@
 """The pytest plugin under which AWS's kernel library's suite runs: ``-p trainshed.nki.conformance.plugin``.
 
 The library is neither installed nor changed: its source folder goes on the path, and what its suite imports and
-nobody publishes is supplied.
+nobody publishes is supplied. With ``--conformance-results FILE`` every case's outcome is appended to a file, one
+JSON object a line, as soon as it is known.
 """
 
 from __future__ import annotations
 
+import ctypes
+import json
 import os
+import re
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -19,11 +28,22 @@ install()
 os.environ.setdefault("TRAINSHED_QUANTIZE_RULE", "0.4")
 
 
+class CaseTimeoutError(Exception):
+    """A case took longer than it may."""
+
+
 def _add_to_path(root: Path) -> None:
     """The library's own folders, before Python's ``test`` package."""
     for folder in (root, root / "src"):
         if str(folder) not in sys.path:
             sys.path.insert(0, str(folder))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of ours beside the suite's."""
+    group = parser.getgroup("conformance")
+    group.addoption("--conformance-results", default=None, help="append each case's outcome to this file")
+    group.addoption("--conformance-timeout", type=float, default=0.0, help="seconds a case may take; 0: no limit")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -33,8 +53,89 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     _add_to_path(root.parent if root.name == "test" else root)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """With ``-m fast``, generate no combinations for tests that are not: they take a minute and are dropped."""
+    definition = metafunc.definition
+    if metafunc.config.option.markexpr.split(" and ")[0] == "fast" and definition.get_closest_marker("fast") is None:
+        definition.own_markers[:] = [mark for mark in definition.own_markers if mark.name != "coverage_parametrize"]
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """The suite asks in every mode what was compiled; in simulation nothing was."""
     from test.utils.test_orchestrator import Orchestrator
 
     Orchestrator._compiled_kernel = None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Stop a case, and the cores it runs, when its time is over."""
+    seconds = item.config.getoption("--conformance-timeout")
+    if not seconds:
+        return (yield)
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        error = CaseTimeoutError(f"takes longer than {seconds:g} s")
+        cores = [thread for thread in threading.enumerate() if thread.name.startswith("neuroncore-")]
+        for thread in cores:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(CaseTimeoutError))
+        if not cores:
+            raise error
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)
+    try:
+        return (yield)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
+    """Keep the first cause of a failure, not the suite's wrapping of it."""
+    report: Any = yield
+    if call.excinfo is not None and not report.skipped:
+        report.conformance_cause = cause(call.excinfo.value)
+    return report
+
+
+def cause(error: BaseException) -> str:
+    """The innermost error of a chain as ``Type: sentence``."""
+    seen: set[int] = set()
+    while id(error) not in seen:
+        seen.add(id(error))
+        inner = error.__cause__ or error.__context__
+        if inner is None:
+            break
+        error = inner
+    return f"{type(error).__name__}: {re.sub(r' +', ' ', str(error)).strip()[:600]}"
+
+
+class _Recorder:
+    """Writes outcomes."""
+
+    def __init__(self, path: Path, root: Path) -> None:
+        self._path, self._root = path, root
+        self._seconds: dict[str, float] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """The outcome of a case, once its call has ended or its setup has failed."""
+        self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
+        if report.when == "teardown" or (report.when == "setup" and report.passed):
+            return
+        outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
+        row = {
+            "case": report.nodeid, "outcome": outcome, "seconds": round(self._seconds.pop(report.nodeid), 3),
+            "cause": getattr(report, "conformance_cause", ""),
+        }  # fmt: skip
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Record on the controlling process only."""
+    path = config.getoption("--conformance-results")
+    if path and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Recorder(Path(path), config.rootpath), "conformance-recorder")
