@@ -121,15 +121,17 @@ def test_a_suite_of_tests(root: Path) -> None:
         "    nl.store(out, nl.load(a))\n    return out\n\n"
         "def test_good():\n    a = np.ones((4, 4), np.float32)\n"
         "    assert np.array_equal(nki.simulate(kernel)(a), a) and os.environ['WORD'] == 'yes'\n\n"
-        "def test_bad():\n    raise ValueError('why')\n"
+        "def test_bad():\n    raise ValueError('why')\n\n"
+        "def test_slow():\n    raise TimeoutError\n"
     )
     suite = Suite(
         corpus="ours", file="tests/test_them.py", marker="kernels", environment={"WORD": "yes"},
-        known={"test_bad": "it is known"},
+        known={"test_bad": "it is known"}, slow={"test_slow": "it waits"},
     )  # fmt: skip
     outcomes = run_suite(suite, root)
     assert [(item.name, item.result, item.note) for item in outcomes] == [
         ("test_good", "matches", ""), ("test_bad", "differs", "it is known"),
+        ("test_slow", "skipped", "it waits: --slow runs it"),
     ]  # fmt: skip
     missing = Suite(corpus="ours", file="tests", marker="kernels", needs=("a_package_nobody_has",))
     assert [item.result for item in run_suite(missing, root)] == ["skipped"]

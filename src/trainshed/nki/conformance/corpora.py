@@ -26,7 +26,7 @@ def find(paths: Sequence[Path], files: Sequence[str]) -> Path | None:
     return None
 
 
-def outcomes(paths: Sequence[Path], only: str = "") -> Iterator[Outcome]:
+def outcomes(paths: Sequence[Path], only: str = "", *, slow: bool = False) -> Iterator[Outcome]:
     """Every case and suite of every corpus that is there."""
     every: tuple[Case | Suite, ...] = (*CASES, *SUITES)
     chosen = [item for item in every if only in f"{item.corpus} {item.file} {getattr(item, 'name', '')}"]
@@ -44,7 +44,7 @@ def outcomes(paths: Sequence[Path], only: str = "") -> Iterator[Outcome]:
             elif isinstance(item, Case):
                 yield run(item, root)
             else:
-                yield from run_suite(item, root)
+                yield from run_suite(item, root, slow=slow)
 
 
 # --- the table ----------------------------------------------------------------------------------------------------
@@ -93,9 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("paths", nargs="+", type=Path, help="checkouts of public repositories, or folders of them")
     parser.add_argument("--only", default="", help="only corpora, files or kernels whose name contains this")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the table as Markdown")
+    parser.add_argument("--slow", action="store_true", help="tests of suites that take minutes too")
     chosen = parser.parse_args(arguments)
     found = []
-    for item in outcomes(chosen.paths, chosen.only):
+    for item in outcomes(chosen.paths, chosen.only, slow=chosen.slow):
         found.append(item)
         error = "" if item.error is None else f"{item.error:.1e}"
         print(f"{item.result:8} {error:8} {item.seconds:6.1f}s  {item.corpus}: {item.name}  {item.note}", flush=True)

@@ -385,6 +385,7 @@ CASES: tuple[Case, ...] = (
 )  # fmt: skip
 
 _OURS = "raises NkiValidationError, with the kernel's line, where NumPy's IndexError is expected"
+_SLOW = {"TestAttnKTilingSimulator::test_backward_head_dim_256": "2,048 forward passes for finite differences"}
 SUITES: tuple[Suite, ...] = (
     Suite(
         corpus=SDK, file="nki/test", marker="nki/migration/index.rst", environment={"NKI_PRECISE_FP": "0"},
@@ -394,8 +395,8 @@ SUITES: tuple[Suite, ...] = (
     *(
         Suite(
             corpus=name, file="tests/test_nki_sim.py", marker=f"{name}/nki/__init__.py", needs=("pytest", "torch"),
-            environment={f"{name.upper()}_USE_SIMULATOR": "1"},
+            environment={f"{name.upper()}_USE_SIMULATOR": "1"}, slow=slow,
         )
-        for name in ("trnfft", "trntensor", "trnsolver", "trnsparse")
+        for name, slow in (("trnfft", {}), ("trntensor", {}), ("trnsolver", {}), ("trnsparse", _SLOW))
     ),
 )  # fmt: skip

@@ -91,6 +91,8 @@ class Suite:
     needs: tuple[str, ...] = ()
     known: dict[str, str] = field(default_factory=dict)
     """Tests that do not pass, by name, and why."""
+    slow: dict[str, str] = field(default_factory=dict)
+    """Tests that take minutes, by name, and why; left out unless asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,8 +245,8 @@ def _copied(value: Any) -> Any:
     return value.copy() if isinstance(value, np.ndarray) else value
 
 
-def run_suite(suite: Suite, root: Path) -> list[Outcome]:
-    """A corpus' own tests, in a process of their own."""
+def run_suite(suite: Suite, root: Path, *, slow: bool = False) -> list[Outcome]:
+    """A corpus' own tests, in a process of their own; the slow ones only when asked for."""
     missing = [name for name in suite.needs if importlib.util.find_spec(name) is None]
     common: dict[str, Any] = {"corpus": suite.corpus, "file": suite.file}
     if missing:
@@ -254,6 +256,7 @@ def run_suite(suite: Suite, root: Path) -> list[Outcome]:
         sys.executable, "-m", "pytest", "-p", "trainshed.nki", "-p", "no:cacheprovider", "-q", "-rA", "--tb=line",
         "--continue-on-collection-errors",
         "--color=no", str(root / suite.file), *suite.arguments,
+        *(f"--deselect={suite.file}::{name}" for name in suite.slow if not slow),
     ]  # fmt: skip
     environment = {**os.environ, **suite.environment, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "500"}
     environment["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -265,6 +268,11 @@ def run_suite(suite: Suite, root: Path) -> list[Outcome]:
     if not outcomes:
         tail = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no output"]
         return [Outcome(**common, name="its own suite", result="error", note=tail[0][:300])]
+    if not slow:
+        outcomes += [
+            Outcome(**common, name=name, result="skipped", note=f"{why}: --slow runs it")
+            for name, why in suite.slow.items()
+        ]
     seconds = (time.perf_counter() - start) / len(outcomes)
     return [Outcome(**{**vars(item), "seconds": seconds}) for item in outcomes]
 
