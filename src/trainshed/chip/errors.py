@@ -21,6 +21,11 @@ class Source(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
+def ours(file: str) -> bool:
+    """Whether a file is Trainshed's own."""
+    return file.startswith(_PACKAGE)
+
+
 def source() -> Source:
     """The innermost line that is not Trainshed's own."""
     frame = sys._getframe(1)

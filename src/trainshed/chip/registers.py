@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
-from trainshed.chip.errors import violation
+from trainshed.chip.errors import ours, source, violation
 from trainshed.chip.words import NKIObject
 
 
@@ -25,13 +27,28 @@ class VirtualRegister(NKIObject):
             )  # fmt: skip
         return self.value
 
+    def _known(self, use: str) -> None:
+        """With ``NKI_COMPILER_FRONTEND=tracer`` a kernel's Python never sees a register's value.
+
+        Source: ``nki.isa.VirtualRegister``: under the tracer, ``if``, ``while``, ``int()`` and ``range()`` of a
+        register raise ``TypeError``.
+        """
+        if os.environ.get("NKI_COMPILER_FRONTEND") == "tracer" and not ours(sys._getframe(2).f_code.co_filename):
+            raise TypeError(
+                f"{source()}: {use} of a register, whose value is not known while a kernel is traced: use nl.fori_loop "
+                "or nl.while_loop"
+            )
+
     def __index__(self) -> int:
+        self._known("index or range")
         return self.get()
 
     def __int__(self) -> int:
+        self._known("int()")
         return self.get()
 
     def __bool__(self) -> bool:
+        self._known("truth")
         return self.get() != 0
 
     def __repr__(self) -> str:

@@ -123,6 +123,12 @@ class NkiTensor(NKIObject):
         name = f" {self.name!r}" if self.name else ""
         return f"<{self.buffer.value} tensor{name} {self.dtype}{list(self.shape)}>"
 
+    def __str__(self) -> str:
+        """What it is and, in a kernel that computes, its values in brief."""
+        from trainshed.chip.show import show
+
+        return show(self)
+
     def is_contiguous(self) -> bool:
         """Whether the view covers storage in row-major order (on chip: within each partition)."""
         start = 1 if self.buffer.on_chip else 0

@@ -187,8 +187,6 @@ def to_torch(values: Array) -> Any:
     torch = sys.modules["torch"]
     kind = lookup(values.dtype)
     if kind is None or kind.storage.isbuiltin == 1:
-        wide = {"uint16": np.int32, "uint32": np.int64}.get(str(values.dtype)) if values.dtype.names is None else None
-        plain = values.view(values.dtype[0]) if values.dtype.names else values
-        return torch.from_numpy(plain.astype(wide) if wide else plain)
+        return torch.from_numpy(values.view(values.dtype[0]) if values.dtype.names else values)
     bits = torch.from_numpy(values.view(np.uint8 if kind.itemsize == 1 else np.int16))
     return bits.view(getattr(torch, str(kind), torch.uint8))

@@ -75,8 +75,8 @@ def broadcast_partitions(x: NkiTensor, partitions: int) -> NkiTensor:
         tensor_copy(moved, x)
         x = moved
     tile = ndarray((partitions, *x.shape[1:]), x.dtype, sbuf)
-    for partition in range(partitions):
-        dma_copy(tile[partition : partition + 1], x)
+    # One transfer that reads the one partition again and again: its stride is 0.
+    dma_copy(tile, x.ap([[0, partitions], *x.get_pattern()[1:]], offset=0))
     return tile
 
 
@@ -120,10 +120,13 @@ def gather_flattened(data: NkiTensor, indices: NkiTensor, axis: int = 0, dtype: 
 
 
 def device_print(print_prefix: str, tensor: NkiTensor) -> None:
-    """Print a prefix and a tensor's values."""
-    from trainshed.chip.call import Call
+    """Print a prefix and a tensor's values, at once.
 
-    values = Call("device_print").read("tensor", tensor)
+    Source: ``nki.language.device_print``: "in CPU simulation, this prints immediately to stdout".
+    """
+    if not isinstance(print_prefix, str):
+        raise violation("device_print", "print_prefix", "prefix", value=print_prefix, expected="a string known when "
+                        "the kernel is compiled", rule="operand")  # fmt: skip
     core = active()
     where = f"[core {core.index}] " if core.cores > 1 else ""
-    print(f"{where}{print_prefix}{tensor.dtype}{list(tensor.shape)}\n{values}")
+    print(f"{where}{print_prefix} {tensor.dtype}{list(tensor.shape)}\n{tensor}")

@@ -33,8 +33,8 @@ def on_chip(function: str, *values: Any) -> None:
     for value in values:
         if isinstance(value, NkiTensor) and not value.buffer.on_chip:
             raise violation(
-                function, repr(value), "memory", value=value.buffer.value, expected="a tile in sbuf or psum: nl.load it",
-                rule="memory",
+                function, repr(value), "memory", value=value.buffer.value, rule="memory",
+                expected="a tile in sbuf or psum: nl.load it",
             )  # fmt: skip
 
 
