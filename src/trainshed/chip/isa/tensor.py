@@ -9,6 +9,7 @@ import numpy as np
 
 from trainshed.chip.call import ON_CHIP, PSUM, SBUF, Array, Call, array
 from trainshed.chip.findings import note
+from trainshed.chip.indirect import addresses_of, flat_values, free, scalar
 from trainshed.chip.isa.quantize import scale_view
 from trainshed.chip.memory import mark, missing, window
 from trainshed.chip.operands import flat
@@ -17,6 +18,7 @@ from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.undefined import elements, tainted
 from trainshed.chip.words import MemoryRegion, engine, matmul_perf_mode, nc_version
 from trainshed.numerics.cast import to_float32
+from trainshed.numerics.gemm import product
 from trainshed.numerics.mx import dequantise
 
 _engine = engine
@@ -44,13 +46,18 @@ def _check_dtypes(call: Call, stationary: NkiTensor, moving: NkiTensor, double: 
         raise call.fail("moving", "dtype", pair[1], f"not mixed with {pair[0]}", "matmul-dtype")
 
 
+def _turns_into(data: NkiTensor, dst: NkiTensor) -> bool:
+    """Whether a transpose of ``data`` may land in ``dst``: elements as wide, or 8-bit floats in 16 bits of PSUM."""
+    return dst.itemsize == data.itemsize or (str(data.dtype) in FP8 and dst.itemsize == 2)
+
+
 def _check_output(call: Call, dst: NkiTensor, rows: int, columns: int, transpose: bool, like: NkiTensor) -> None:
     """Shape, dtype and banks of a product in PSUM. Source: ``nki.isa.nc_matmul``, "Tile size"."""
     if dst.shape[0] != rows or dst.free_size != columns:
         raise call.fail("dst", "shape", dst.shape, f"({rows}, {columns})", "shape")
     kind = str(dst.dtype)
     if transpose:
-        call.require(dst.itemsize == like.itemsize or kind == "float32", "dst", "dtype of a transpose", kind,
+        call.require(_turns_into(like, dst) or kind == "float32", "dst", "dtype of a transpose", kind,
                      f"{like.dtype}, as the data", "dtype")  # fmt: skip
     elif kind != "float32" and not (kind == "bfloat16" and call.version >= nc_version.gen4):
         good = "float32 or bfloat16" if call.version >= nc_version.gen4 else "float32"
@@ -66,6 +73,16 @@ def _check_output(call: Call, dst: NkiTensor, rows: int, columns: int, transpose
     else:
         limit = call.core.target.psum_row // dst.itemsize
         call.require(columns <= limit, "moving", "free size", columns, f"at most {limit}: all of PSUM", "matmul-size")
+
+
+def _double_row(call: Call, mode: Any) -> bool:
+    """Whether ``perf_mode`` is double_row: a member of the enumeration or, as kernels of NKI 0.3 have it, its value."""
+    value = getattr(mode, "value", mode)
+    if value in (None, "none"):
+        return False
+    if value not in ("double_row", "double_row_gen3"):
+        raise call.fail("perf_mode", "mode", mode, "none or double_row", "perf-mode")
+    return True
 
 
 def _check_tile(call: Call, position: Any, size: Any, rows: int, columns: int) -> tuple[Any, Any]:
@@ -112,9 +129,10 @@ def nc_matmul(
     call = Call("nc_matmul", name)
     for operand, tensor, place in (("stationary", stationary, SBUF), ("moving", moving, SBUF), ("dst", dst, PSUM)):
         call.tile(operand, tensor, place)
-    double = perf_mode is matmul_perf_mode.double_row
+    double = _double_row(call, perf_mode)
     if double:
         call.generation(nc_version.gen3)
+        call.require(not is_transpose, "is_transpose", "transpose mode", True, "off under double_row", "perf-mode")
         for operand, tensor in (("stationary", stationary), ("moving", moving)):
             if tensor.ndim < 3 or tensor.shape[1] != 2:
                 raise call.fail(operand, "shape under double_row", tensor.shape, "[K, 2, …]", "matmul-size")
@@ -130,11 +148,14 @@ def nc_matmul(
         raise call.fail("tile_size", "column tiling under double_row", size, "128 columns", "matmul-tile")
     _no_tiling(call, position, stationary, moving, dst)
     adds = _adds(call, dst, False if is_transpose else accumulate)
+    contracted = depth * (2 if double else 1)
     record = call.issue(
-        engine.tensor, (stationary, moving), (dst,), rows=rows, columns=columns, depth=depth * (2 if double else 1),
-        macs=rows * columns * depth * (2 if double else 1),
-        attributes={"accumulate": _said(adds), "transpose": is_transpose, "perf_mode": perf_mode.value,
-                    "tile_position": position, "tile_size": size, "onezero": is_stationary_onezero or is_moving_onezero},
+        engine.tensor, (stationary, moving), (dst,), rows=rows, columns=columns, depth=contracted,
+        macs=rows * columns * contracted,
+        attributes={
+            "accumulate": _said(adds), "transpose": is_transpose, "perf_mode": "double_row" if double else "none",
+            "tile_position": position, "tile_size": size, "onezero": is_stationary_onezero or is_moving_onezero,
+        },
     )  # fmt: skip
     if call.values:
         if is_transpose:
@@ -143,19 +164,10 @@ def nc_matmul(
             first = flat(call.read_float("stationary", stationary))
             second = flat(call.read_float("moving", moving))
             if double:
-                first = first.reshape(depth * 2, rows) if first.flags.c_contiguous else _rows(first, depth, rows)
-                second = (
-                    second.reshape(depth * 2, columns) if second.flags.c_contiguous else _rows(second, depth, columns)
-                )
-            with np.errstate(all="ignore"):
-                _accumulate(call, dst, first.T @ second, adds)
+                first, second = first.reshape(contracted, rows), second.reshape(contracted, columns)
+            _multiply(call, dst, first, second, adds)
     _matmul_state(dst)
     return record
-
-
-def _rows(values: Array, depth: int, free: int) -> Array:
-    """``[K, 2 * F]`` as ``[2 * K, F]``."""
-    return np.ascontiguousarray(values).reshape(depth * 2, free)
 
 
 def _said(adds: Any) -> str:
@@ -167,49 +179,95 @@ def _adds(call: Call, dst: NkiTensor, accumulate: bool | None) -> Any:
 
     Source: ``nki.isa.nc_matmul``, "Accumulation mode".
     """
-    if accumulate is not None:
-        accumulate = bool(accumulate)
+    if accumulate is not None and not accumulate:
+        return False
+    if not call.values:
+        return dst.indirection is None and not missing(
+            dst.storage.matmul, dst.itemsize, dst.shape, dst.strides, dst.offset
+        )
+    if dst.indirection is not None:
+        view = scalar(call, "dst", dst) if dst.indirection.kind == "scalar" else None
+        return _adds_indirect(call, dst, accumulate) if view is None else _adds(call, view, accumulate)
     storage = dst.storage
-    if accumulate is False or dst.is_indirect():
-        return bool(accumulate)
     state = storage.written
     words = None if isinstance(state, bool) else window(state, dst.itemsize, dst.shape, dst.strides, dst.offset)
     lacking = dst.size * (not state) if words is None else int(np.count_nonzero(words == 0))
     if accumulate and lacking:
         raise call.fail(
             "dst", f"accumulate=True onto uninitialised psum, elements of {dst!r} never written", lacking,
-            "a first matmul with accumulate=False", "uninitialised-read",
+            "a first matmul with accumulate=False", "psum-accumulate",
         )  # fmt: skip
     if lacking == dst.size:
         return False
-    foreign = missing(storage.matmul, dst.itemsize, dst.shape, dst.strides, dst.offset)
-    if call.version < nc_version.gen4 and foreign > lacking:
-        note(call.core, "psum-value-init", "matmul accumulates onto PSUM that a matmul did not start: undefined on "
-             f"NeuronCore-v{int(call.version)}", call.source)  # fmt: skip
+    if call.version < nc_version.gen4:
+        _started_by_matmul(call, dst, bool(accumulate), lacking)
     if words is not None and tainted(dst):
         call.undefined = {**(call.undefined or {}), "dst": elements(dst) & (words != 0)}
         call.core.pending = call
     return True if words is None or lacking == 0 else words != 0
 
 
-def _accumulate(call: Call, dst: NkiTensor, product: Array, adds: Any) -> None:
-    """Write a float32 product, added to what PSUM holds where ``adds`` says so."""
-    product = product.reshape(dst.shape)
-    if adds is False:
-        call.write("dst", dst, product)
+def _started_by_matmul(call: Call, dst: NkiTensor, asked: bool, lacking: int) -> None:
+    """What NeuronCore-v2 and v3 add to must come from a matmul: an error where the kernel asks to add."""
+    foreign = missing(dst.storage.matmul, dst.itemsize, dst.shape, dst.strides, dst.offset)
+    if foreign <= lacking:
         return
-    if adds is True:
-        if dst.is_indirect():
-            call.write("dst", dst, product + call.read_float("dst", dst))
-            return
-        held = array(dst)
-        if held.dtype == np.float32:
-            np.add(held, product, out=held)
-            return
-        call.write("dst", dst, to_float32(held, dst.dtype) + product)
-        return
-    held = to_float32(array(dst), dst.dtype)
-    call.write("dst", dst, np.where(adds, held + product, product))
+    if asked:
+        raise call.fail(
+            "dst", f"accumulate=True on NeuronCore-v{int(call.version)} onto elements that no matmul wrote", foreign,
+            "a first matmul with accumulate=False", "psum-accumulate",
+        )  # fmt: skip
+    note(
+        call.core, "psum-value-init", "matmul accumulates onto PSUM that a matmul did not start: undefined on "
+        f"NeuronCore-v{int(call.version)}", call.source,
+    )  # fmt: skip
+
+
+def _adds_indirect(call: Call, dst: NkiTensor, accumulate: bool | None) -> Any:
+    """The same of an indirect view, by the words it points at."""
+    state = dst.storage.written
+    if isinstance(state, bool):
+        call.require(state or not accumulate, "dst", "accumulate=True onto", "uninitialised psum",
+                     "a first matmul with accumulate=False", "psum-accumulate")  # fmt: skip
+        return state
+    whole = dst.storage.nbytes - dst.storage.nbytes % dst.itemsize
+    known: Array = np.all(state[:whole].reshape(-1, dst.itemsize), axis=1)
+    seen: Array = known[free(call, "dst", dst, engine.tensor)]
+    call.require(bool(seen.all()) or not accumulate, "dst", "accumulate=True onto uninitialised psum, elements",
+                 int(np.count_nonzero(~seen)), "a first matmul with accumulate=False", "psum-accumulate")  # fmt: skip
+    return True if seen.all() else seen if seen.any() else False
+
+
+def _multiply(call: Call, dst: NkiTensor, stationary: Array, moving: Array, adds: Any) -> None:
+    """Write ``stationary.T @ moving``, added to what PSUM holds where ``adds`` says so: in float32, rounded once."""
+    with np.errstate(all="ignore"):
+        direct = not dst.is_indirect()
+        held = array(dst) if direct else None
+        if held is not None and held.dtype == np.float32 and not isinstance(adds, np.ndarray):
+            if not adds and held.ndim == 2 and held.strides[1] == 4:
+                product(stationary.T, moving, held)
+                _written(dst)
+                return
+            if adds:
+                np.add(held, product(stationary.T, moving).reshape(dst.shape), out=held)
+                return
+        result = product(stationary.T, moving).reshape(dst.shape)
+        if adds is not False:
+            before = to_float32(held, dst.dtype) if held is not None else _held(dst, call)
+            result = result + before if adds is True else np.where(adds, result + before, result)
+        call.write("dst", dst, result)
+
+
+def _held(dst: NkiTensor, call: Call) -> Array:
+    """What PSUM holds where an indirect view points, written or not, as float32."""
+    return to_float32(flat_values(dst)[addresses_of(call, "dst", dst)[0]], dst.dtype)
+
+
+def _written(dst: NkiTensor) -> None:
+    """The bytes of ``dst`` are initialised now."""
+    storage = dst.storage
+    if storage.written is not True:
+        storage.written = mark(storage.written, storage.nbytes, dst.itemsize, dst.shape, dst.strides, dst.offset)
 
 
 def _matmul_state(dst: NkiTensor) -> None:
@@ -221,15 +279,36 @@ def _matmul_state(dst: NkiTensor) -> None:
 
 
 def _pass_through(call: Call, dst: NkiTensor, data: NkiTensor, moving: NkiTensor) -> None:
-    """Transpose mode: column n of the output is the row of ``data`` that column n of ``moving`` names, bit by bit."""
-    selector = flat(call.read_float("moving", moving)) != 0
+    """Transpose mode: column n of the output is the row of ``data`` that column n of ``moving`` names, bit by bit.
+
+    NeuronCore-v2 has no such mode: it multiplies, and what is not finite spreads. So does a moving operand that is
+    no permutation.
+    """
+    factors = flat(call.read_float("moving", moving))
     values = flat(call.read("stationary", data))
-    if not (selector.sum(axis=0) == 1).all():
-        product = to_float32(values, data.dtype).T @ flat(call.read_float("moving", moving))
-        call.write("dst", dst, product.reshape(dst.shape))
+    selector = factors != 0
+    if call.version >= nc_version.gen3 and (np.count_nonzero(selector, axis=0) == 1).all():
+        _store_bits(call, dst, values[selector.argmax(axis=0)].T, data)
         return
-    moved = values[selector.argmax(axis=0)].T
-    call.write("dst", dst, (moved if dst.dtype == data.dtype else to_float32(moved, data.dtype)).reshape(dst.shape))
+    with np.errstate(all="ignore"):
+        call.write("dst", dst, product(to_float32(values, data.dtype).T, factors).reshape(dst.shape))
+
+
+def _store_bits(call: Call, dst: NkiTensor, moved: Array, data: NkiTensor) -> None:
+    """Transposed elements as they are; float32 takes narrower ones by value, and 16 bits take the 8 of an FP8.
+
+    Source: the Trainium2 architecture guide, "Built-in Transpose Support".
+    """
+    moved = np.ascontiguousarray(moved).reshape(dst.shape)
+    kind = array(dst).dtype if not dst.is_indirect() else dst.dtype.storage
+    if moved.dtype != kind:
+        if moved.dtype.itemsize == kind.itemsize:
+            moved = moved.view(kind)
+        elif moved.dtype.itemsize == 1 and kind.itemsize == 2:
+            moved = moved.view(np.uint8).astype(np.uint16).view(kind)
+        else:
+            moved = to_float32(moved, data.dtype)
+    call.write("dst", dst, moved)
 
 
 def nc_matmul_mx(
@@ -270,9 +349,7 @@ def nc_matmul_mx(
     )  # fmt: skip
     if call.values:
         first = _decoded(call, "stationary", stationary, scales[0])
-        second = _decoded(call, "moving", moving, scales[1])
-        with np.errstate(all="ignore"):
-            _accumulate(call, dst, first.T @ second, adds)
+        _multiply(call, dst, first, _decoded(call, "moving", moving, scales[1]), adds)
     _matmul_state(dst)
     return record
 
@@ -289,7 +366,8 @@ def nc_transpose(
 ) -> Instruction:
     """``dst`` ``[F, P]`` is ``data`` ``[P, F]`` transposed, bit by bit.
 
-    TensorE: up to 128 by 128, from SBUF to PSUM. VectorE: up to 32 by 32, SBUF or PSUM. Source: ``nki.isa.nc_transpose``.
+    TensorE: up to 128 by 128, from SBUF to PSUM. VectorE: up to 32 by 32, SBUF or PSUM.
+    Source: ``nki.isa.nc_transpose``.
     """
     call = Call("nc_transpose", name)
     call.tile("data", data, ON_CHIP)
@@ -298,7 +376,8 @@ def nc_transpose(
     if dst.shape[0] != free or dst.free_size != partitions:
         raise call.fail("dst", "shape", dst.shape, f"({free}, {partitions})", "shape")
     through_tensor = data.buffer is MemoryRegion.sbuf and dst.buffer is MemoryRegion.psum
-    default = _engine.tensor if through_tensor and str(data.dtype) in INPUTS else _engine.vector
+    small = max(partitions, free) <= 32
+    default = _engine.tensor if through_tensor and (str(data.dtype) in INPUTS or not small) else _engine.vector
     on = call.on_engine(engine, (_engine.tensor, _engine.vector), default)
     if on is _engine.tensor:
         call.tile("data", data, SBUF)
@@ -306,14 +385,28 @@ def nc_transpose(
     else:
         for operand, count in (("partitions", partitions), ("elements per partition", free)):
             call.require(count <= 32, "data", f"{operand} on vector", count, "at most 32", "transpose-size")
-    call.require(dst.itemsize == data.itemsize, "dst", "dtype", dst.dtype, f"{data.dtype}, as data", "dtype")
+    good = _turns_into(data, dst) if on is _engine.tensor else dst.itemsize == data.itemsize
+    call.require(good, "dst", "dtype", dst.dtype, f"{data.dtype}, as data", "dtype")
     work = {"rows": free, "columns": partitions, "depth": partitions} if on is _engine.tensor else {"elements": free}
     record = call.issue(on, (data,), (dst,), attributes={"transpose": True}, **work)
     if call.values:
-        moved = flat(call.read("data", data)).T
-        call.write(
-            "dst", dst, moved.reshape(dst.shape) if dst.ndim == 2 else np.ascontiguousarray(moved).reshape(dst.shape)
-        )
+        values = flat(call.read("data", data))
+        if on is _engine.tensor and call.version < nc_version.gen3 and data.dtype.is_float:
+            values = _spread_specials(values, data)
+        _store_bits(call, dst, values.T, data)
     if dst.buffer is MemoryRegion.psum:
         _matmul_state(dst)
     return record
+
+
+def _spread_specials(values: Array, data: NkiTensor) -> Array:
+    """What is not finite spoils its column when NeuronCore-v2 multiplies by an identity. Source: ``nc_transpose``."""
+    spoilt = ~np.isfinite(to_float32(values, data.dtype)).all(axis=0)
+    if not spoilt.any():
+        return values
+    values = np.array(values)
+    wide = to_float32(values[:, spoilt], data.dtype)
+    others = ~np.isfinite(wide)
+    alone = (others.sum(axis=0) == 1) & others & ~np.isnan(wide)
+    values[:, spoilt] = np.where(alone, wide, np.float32(np.nan)).astype(values.dtype)
+    return values
