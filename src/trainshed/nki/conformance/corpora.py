@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise UserError(
             "corpora", where="PATH", value=[str(path) for path in chosen.paths], expected="a known checkout"
         )
-    bad = sum(not item.good and item.result != "skipped" for item in found)
+    bad = sum(not item.good for item in found)
     print(f"{len(found)} kernels and tests, {bad} not as they should be")
     if chosen.write:
         chosen.write.write_text(markdown(found))

@@ -107,10 +107,12 @@ class Outcome:
     error: float | None = None
     seconds: float = 0.0
     note: str = ""
+    known: bool = False
+    """It does not match for a reason that is told."""
 
     @property
     def good(self) -> bool:
-        return self.result in ("matches", "refused")
+        return self.known or self.result in ("matches", "refused", "skipped")
 
 
 # --- loading ------------------------------------------------------------------------------------------------------
@@ -262,8 +264,9 @@ def run_suite(suite: Suite, root: Path, *, slow: bool = False) -> list[Outcome]:
     environment["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     outcomes = [
-        Outcome(**common, name=name, result=result, note=_reason(suite, name, result, note))
+        Outcome(**common, name=name, result=result, note=why or note, known=bool(why))
         for name, result, note in _lines(done.stdout)
+        for why in (_reason(suite, name, result),)
     ]
     if not outcomes:
         tail = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["no output"]
@@ -288,7 +291,6 @@ def _lines(output: str) -> Iterator[tuple[str, str, str]]:
             yield shown, words[word], "expected to fail there" if word == "XFAIL" else note[:300]
 
 
-def _reason(suite: Suite, name: str, result: str, note: str) -> str:
-    if result == "matches":
-        return ""
-    return next((why for part, why in suite.known.items() if part in name), note)
+def _reason(suite: Suite, name: str, result: str) -> str:
+    """Why a test does not pass, where that is known."""
+    return "" if result == "matches" else next((why for part, why in suite.known.items() if part in name), "")
