@@ -14,6 +14,8 @@ from rich.console import Console
 from trainshed import __version__
 from trainshed.app import api, views
 from trainshed.app.demo import run_demo
+from trainshed.app.kernel import mismatch, run_kernel
+from trainshed.app.kernel_inputs import described, parse_inputs
 from trainshed.core import Result, ResultError, UserError, plain
 from trainshed.report.terminal import show
 from trainshed.validate.leave_out import write_evidence as write_evidence_table
@@ -369,6 +371,39 @@ def explain_serve(
         seconds=seconds, set_values=set_values, hardware=hardware,
     )  # fmt: skip
     _emit(api.explain("serve", model, on=on, **options), as_json)
+
+
+@app.command()
+def kernel(
+    spec: Annotated[str, typer.Argument(metavar="FILE.py::FUNCTION", help="An NKI kernel.")],
+    inputs: Annotated[str, typer.Option("--inputs", help="a=bf16[4096,4096],i=uint32[128,1]:0..63,n=4,w=w.npy")] = "",
+    on: Annotated[str, typer.Option("--on", help="trn1, trn2 or trn3.")] = "trn3",
+    lnc: Annotated[int | None, typer.Option("--lnc", help="Physical cores of the logical NeuronCore: 1 or 2.")] = None,
+    values: Annotated[bool, typer.Option("--values/--no-values", help="Compute, or only check and record.")] = True,
+    compare_with: Annotated[
+        str | None, typer.Option("--compare", help="FILE.py::OTHER, run on the same inputs.")
+    ] = None,
+    rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of --compare.")] = 2e-2,
+    atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of --compare.")] = 1e-5,
+    seed: Annotated[int, typer.Option("--seed", help="Of the inputs' values.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Run an NKI kernel on a virtual NeuronCore: outputs, instructions, DMA and HBM bytes, memory peaks, findings.
+
+    Exit 1 when it differs from its reference, 2 when it breaks a rule of the hardware.
+
+    Example: `trainshed kernel examples/kernels/matmul.py::matmul --inputs lhsT=bf16[512,256],rhs=bf16[512,1024]
+    --compare examples/kernels/matmul.py::reference --on trn3`
+    """
+    given = parse_inputs(inputs, seed=seed)
+    result = run_kernel(
+        spec, given, on=on, lnc=lnc, values=values, compare=compare_with, rtol=rtol, atol=atol, shown=described(given)
+    )
+    failure = mismatch(result)
+    _emit(result, as_json, failure)
+    if failure is not None:
+        print(failure, file=sys.stderr)
+        raise typer.Exit(1)
 
 
 @app.command()

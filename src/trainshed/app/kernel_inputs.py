@@ -33,6 +33,14 @@ def parse_inputs(text: str, *, seed: int = 0) -> dict[str, Any]:
     return arguments
 
 
+def described(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments for a report: tensors by dtype and shape."""
+    return {
+        name: f"{lookup(value.dtype) or value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else value
+        for name, value in arguments.items()
+    }
+
+
 def _split(text: str) -> list[str]:
     """Items between commas outside brackets."""
     items, depth, start = [], 0, 0

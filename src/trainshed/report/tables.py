@@ -7,6 +7,7 @@ from typing import Any
 
 from trainshed import units
 from trainshed.core import Evidence, Result
+from trainshed.report.kernel import kernel_grids
 from trainshed.report.page import Grid
 
 Json = Mapping[str, Any]
@@ -213,7 +214,7 @@ _BUILDERS: dict[str, Callable[[Result], list[Grid]]] = {
     "hardware list": _hardware_list, "hardware show": _hardware_show, "hardware diff": _hardware_diff,
     "models list": _models_list, "models show": _models_show, "train": _keyed("Training step"),
     "serve": _keyed("Serving"), "plan train": _plan, "plan serve": _plan, "collective": _keyed("Collective"),
-    "compare": _compare, "claims": _claims, "validate": _validate,
+    "compare": _compare, "claims": _claims, "validate": _validate, "kernel": kernel_grids,
 }  # fmt: skip
 
 

@@ -1,0 +1,173 @@
+"""``trainshed kernel FILE.py::FUNCTION``: one NKI kernel on a virtual NeuronCore, checked and described."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+import trainshed.nki as nki
+from trainshed.core import Result, ResultError, UserError, unknown_name
+from trainshed.nki.lint import lint
+
+
+def run_kernel(
+    kernel: str,
+    inputs: Mapping[str, Any],
+    *,
+    on: str = "trn3",
+    lnc: int | None = None,
+    values: bool = True,
+    compare: str | None = None,
+    rtol: float = 2e-2,
+    atol: float = 1e-5,
+    shown: Mapping[str, Any] | None = None,
+) -> Result:
+    """Run ``FILE.py::FUNCTION``; with ``compare`` also the reference, on the same inputs.
+
+    Raises:
+        UserError: a file, a function or an argument that does not exist; ``NkiValidationError``: a broken rule.
+    """
+    function = load(kernel)
+    path, _ = _parts(kernel)
+    simulated = nki.simulate(function[lnc] if lnc else function, target=on, values=values)
+    _check_arguments(kernel, simulated.kernel.function, inputs)
+    outputs = _named(_run(kernel, simulated, inputs))
+    figures: dict[str, Any] = simulated.profile.to_json()
+    figures["outputs"] = {name: _output(value, values) for name, value in outputs.items()}
+    figures["lint"] = [item.to_json() for item in lint(path.read_text(), filename=str(path))]
+    if compare is not None:
+        if not values:
+            raise UserError("nothing to compare", where="--compare", value=compare, expected="a run with --values")
+        figures["comparison"] = _compare(outputs, _reference(compare, inputs, on), rtol, atol)
+    return Result(
+        command="kernel",
+        inputs={"kernel": kernel, "inputs": dict(shown or {}), "on": on, "lnc": simulated.lnc, "values": values},
+        result=figures, details={"outputs": outputs, "profile": simulated.profile},
+    )  # fmt: skip
+
+
+def _check_arguments(spec: str, function: Callable[..., Any], inputs: Mapping[str, Any]) -> None:
+    """Every parameter without a default is given, and nothing else."""
+    signature = inspect.signature(function)
+    try:
+        signature.bind(**inputs)
+    except TypeError as error:
+        raise UserError(
+            f"arguments ({error})", where=spec, value=", ".join(inputs) or "none", expected=f"--inputs for {signature}"
+        ) from None
+
+
+def _run(spec: str, simulated: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
+    """The kernel's outputs; what its own Python raises is told with its line."""
+    try:
+        return simulated(**inputs)
+    except UserError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f for f in frames if f.filename.endswith(Path(spec.partition("::")[0]).name)] or frames
+        raise UserError(
+            "the kernel raised", where=f"{own[-1].filename}:{own[-1].lineno}", value=f"{type(error).__name__}: {error}",
+            expected="a kernel that runs",
+        ) from error  # fmt: skip
+
+
+def mismatch(result: Result) -> ResultError | None:
+    """The error of a kernel that differs from its reference."""
+    figures: Any = result.result
+    wrong = [name for name, row in figures.get("comparison", {}).items() if not row["close"]]
+    return ResultError(f"kernel: {', '.join(wrong)} differs from the reference") if wrong else None
+
+
+def load(spec: str) -> Any:
+    """The object that ``FILE.py::NAME`` names."""
+    path, name = _parts(spec)
+    if not path.is_file():
+        raise UserError("no such file", where="kernel", value=str(path), expected="a Python file with the kernel")
+    module = _module(path)
+    if not hasattr(module, name):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise unknown_name("function", name, known, where=str(path))
+    return getattr(module, name)
+
+
+def _parts(spec: str) -> tuple[Path, str]:
+    path, sign, name = spec.partition("::")
+    if not sign or not name:
+        raise UserError("kernel", where="kernel", value=spec, expected="FILE.py::FUNCTION")
+    return Path(path), name
+
+
+def _module(path: Path) -> ModuleType:
+    """The user's file as a module; its folder is importable, as when Python runs it."""
+    name = f"_kernel_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except UserError:
+        raise
+    except Exception as error:  # a file of the user's that does not import is the user's to mend
+        del sys.modules[name]
+        raise UserError(
+            "the file does not import", where=str(path), value=f"{type(error).__name__}: {error}", expected="a module"
+        ) from error
+    return module
+
+
+def _reference(spec: str, inputs: Mapping[str, Any], on: str) -> dict[str, Any]:
+    """The reference's outputs: an NKI kernel runs simulated, any other function plainly."""
+    function = load(spec)
+    run: Callable[..., Any] = nki.simulate(function, target=on) if isinstance(function, nki.Kernel) else function
+    return _named(run(**inputs))
+
+
+def _named(outputs: Any) -> dict[str, Any]:
+    """Outputs by name: a dictionary's keys, else ``output0``, ``output1``, …"""
+    if isinstance(outputs, Mapping):
+        return dict(outputs)
+    listed = outputs if isinstance(outputs, tuple | list) else () if outputs is None else (outputs,)
+    return {f"output{i}": value for i, value in enumerate(listed)}
+
+
+def _output(value: Any, computed: bool) -> dict[str, Any]:
+    array = np.asarray(value)
+    digest = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() if computed else None
+    return {"shape": list(array.shape), "dtype": array.dtype.names[0] if array.dtype.names else array.dtype.name,
+            "sha256": digest}  # fmt: skip
+
+
+def _compare(outputs: Mapping[str, Any], expected: Mapping[str, Any], rtol: float, atol: float) -> dict[str, Any]:
+    """Largest differences per output, and whether all are within ``atol + rtol * |expected|``."""
+    if len(outputs) != len(expected):
+        raise UserError("outputs of the reference", where="--compare", value=len(expected), expected=str(len(outputs)))
+    table = {}
+    for (name, got), want in zip(outputs.items(), expected.values(), strict=True):
+        ours, theirs = np.asarray(got).astype(np.float64), np.asarray(want).astype(np.float64)
+        if ours.shape != theirs.shape:
+            raise UserError(f"shape of the reference's {name}", where="--compare", value=theirs.shape,
+                            expected=str(ours.shape))  # fmt: skip
+        difference = np.abs(ours - theirs)
+        scale = np.maximum(np.abs(theirs), np.finfo(np.float32).tiny)
+        table[name] = {
+            "max_abs_error": float(difference.max()), "max_rel_error": float((difference / scale).max()),
+            "close": bool(np.allclose(ours, theirs, rtol=rtol, atol=atol, equal_nan=True)), "rtol": rtol, "atol": atol,
+        }  # fmt: skip
+    return table

@@ -1,0 +1,123 @@
+"""``trainshed kernel``: outputs, findings, comparison, and every mistake in one sentence."""
+
+import json
+
+import pytest
+
+from trainshed.app.cli import main
+
+KERNEL = """
+import nki, nki.isa as nisa, nki.language as nl
+import numpy as np
+
+@nki.jit
+def double(a, factor=2.0):
+    tile = nl.load(a)
+    out = nl.ndarray(a.shape, dtype=a.dtype, buffer=nl.shared_hbm)
+    nl.store(out, nl.multiply(tile, factor))
+    return out
+
+def doubled(a, factor=2.0):
+    return a.astype(np.float32) * factor
+
+def tripled(a, factor=2.0):
+    return a.astype(np.float32) * 3
+
+@nki.jit
+def wide(a):
+    tile = nl.ndarray((128, 70000), dtype=nl.float32, buffer=nl.sbuf)
+    return a
+
+@nki.jit
+def broken(a):
+    return a.shape[7]
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "doubling.py"
+    path.write_text(KERNEL)
+    return path
+
+
+def run(capsys, *arguments):
+    code = 0
+    try:
+        main(["kernel", *map(str, arguments)])
+    except SystemExit as stop:
+        code = stop.code
+    return code, capsys.readouterr()
+
+
+def test_a_kernel_is_run_compared_and_described(capsys, file):
+    code, out = run(
+        capsys,
+        f"{file}::double",
+        "--inputs",
+        "a=fp32[64,32]",
+        "--compare",
+        f"{file}::doubled",
+        "--on",
+        "trn2",
+        "--json",
+    )
+    assert code == 0
+    result = json.loads(out.out)["result"]
+    assert result["outputs"]["output0"]["shape"] == [64, 32]
+    assert result["comparison"]["output0"]["max_abs_error"] == 0
+    assert result["hbm_read_bytes"] == result["hbm_write_bytes"] == 64 * 32 * 4
+    assert result["engines"]["dma"]["instructions"] == 2
+    assert 0 < result["sbuf_peak_bytes"] <= 2 * 32 * 4
+    assert result["lint"] == []
+
+
+def test_two_runs_give_the_same_digests_and_another_seed_others(capsys, file):
+    digests = []
+    for seed in (0, 0, 1):
+        _, out = run(capsys, f"{file}::double", "--inputs", "a=bf16[8,8]", "--seed", seed, "--json")
+        digests.append(json.loads(out.out)["result"]["outputs"]["output0"]["sha256"])
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_without_values_there_are_records_and_no_digests(capsys, file):
+    code, out = run(capsys, f"{file}::double", "--inputs", "a=fp32[64,32]", "--no-values", "--json")
+    result = json.loads(out.out)["result"]
+    assert code == 0
+    assert result["outputs"]["output0"]["sha256"] is None
+    assert result["engines"]["dma"]["instructions"] == 2
+
+
+def test_a_difference_from_the_reference_exits_with_1_and_still_prints_the_tables(capsys, file):
+    code, out = run(capsys, f"{file}::double", "--inputs", "a=fp32[64,32]", "--compare", f"{file}::tripled")
+    assert code == 1
+    assert "NO" in out.out
+    assert "output0 differs from the reference" in out.err
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "named"),
+    [
+        ("double", "", "--inputs for (a, factor=2.0)"),
+        ("double", "a=fp32[4,4],b=3", "'b'"),
+        ("dubble", "a=fp32[4,4]", "double"),
+        ("wide", "a=fp32[4,4]", "doubling.py:20"),
+        ("broken", "a=fp32[4,4]", "doubling.py:25"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_exit_with_2(capsys, file, function, inputs, named):
+    code, out = run(capsys, f"{file}::{function}", "--inputs", inputs)
+    assert code == 2
+    assert out.out == ""
+    assert out.err.count("\n") == 1
+    assert named in out.err
+
+
+def test_a_file_that_does_not_exist_or_does_not_import(capsys, tmp_path):
+    assert run(capsys, f"{tmp_path}/none.py::f")[0] == 2
+    broken = tmp_path / "syntax.py"
+    broken.write_text("def f(:\n")
+    code, out = run(capsys, f"{broken}::f")
+    assert code == 2
+    assert "SyntaxError" in out.err
+    assert run(capsys, "nothing")[0] == 2
