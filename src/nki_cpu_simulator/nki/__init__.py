@@ -3,9 +3,9 @@
 import os
 from typing import Any
 
-from nki_cpu_simulator.nki import compiler, isa, language, tensor, typing
+from nki_cpu_simulator.nki import collectives, compiler, isa, language, tensor, typing
 from nki_cpu_simulator.nki.language import dtypes as dtype
-from trainshed.nki import Kernel, Simulated, collectives, jit, simulate, simulator
+from trainshed.nki import Kernel, Simulated, jit, simulate, simulator
 
 
 class _Simulator:

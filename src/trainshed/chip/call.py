@@ -89,6 +89,8 @@ class Call:
             )
         if tensor.storage.buffer.on_chip:
             self.partitions(operand, tensor)
+        if not tensor.size:
+            raise self.fail(operand, "elements of a view of shape " + str(tensor.shape), 0, "at least one", "empty")
         return tensor
 
     def partitions(self, operand: str, tensor: NkiTensor) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from trainshed.chip.call import Array, Call, array, region
+from trainshed.chip.findings import note
 from trainshed.chip.memory import mark
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.tensor import NkiTensor
@@ -217,11 +218,32 @@ def mark_written(tensor: NkiTensor, addresses: Array) -> None:
     state[: state.size - state.size % tensor.itemsize].reshape(-1, tensor.itemsize)[addresses.reshape(-1)] = 1
 
 
-def unique(call: Call, operand: str, addresses: Array, rule: str = "duplicate-scatter") -> None:
-    """No two elements of one instruction go to the same place."""
+def repeated(addresses: Array) -> int | None:
+    """An address that occurs twice, if any does. Rows that lie clear of each other are alike: one is looked into."""
+    if addresses.ndim > 1 and addresses.shape[0] > 1:
+        by_row = addresses.reshape(addresses.shape[0], -1)
+        starts, first = np.sort(by_row[:, 0]), by_row[0]
+        alike = int(np.diff(starts).min()) > int(np.ptp(first)) and (by_row - by_row[:, :1] == first - first[0]).all()
+        if alike:
+            addresses = first
     flat = np.sort(addresses, axis=None)
-    if flat.size > 1 and (flat[1:] == flat[:-1]).any():
-        twice = int(flat[1:][flat[1:] == flat[:-1]][0])
+    twice = flat[1:][flat[1:] == flat[:-1]]
+    return int(twice[0]) if twice.size else None
+
+
+def note_repeated(call: Call, addresses: Array) -> None:
+    """A finding where two elements of one instruction go to the same place (kernels send padding to a spare row)."""
+    if repeated(addresses) is not None:
+        note(
+            call.core, "duplicate-scatter",
+            f"{call.opcode} scatters several elements to one place: which of them stays is not defined", call.source,
+        )  # fmt: skip
+
+
+def unique(call: Call, operand: str, addresses: Array, rule: str) -> None:
+    """No two elements of one instruction go to the same place."""
+    twice = repeated(addresses)
+    if twice is not None:
         raise call.fail(operand, "element written twice by one scatter", twice, "unique indices", rule)
 
 
@@ -255,7 +277,7 @@ def scatter(call: Call, operand: str, tensor: NkiTensor, values: Array) -> None:
         addresses, _ = rows(call, operand, tensor)
     else:
         addresses = free(call, operand, tensor, _engine(call))
-    unique(call, operand, addresses)
+    note_repeated(call, addresses)
     put(call, tensor, addresses, values)
 
 

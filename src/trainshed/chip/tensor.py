@@ -197,7 +197,7 @@ class NkiTensor(NKIObject):
                 start, count, step = self._slice(dim, item, size)
             elif isinstance(item, DynamicSlice):
                 start, count, step = int(item.start), int(item.size), 1
-                if start < 0 or start + count > size or count < 1:
+                if start < 0 or start + count > size or count < 0:
                     raise self._fail("indexing", f"dimension {dim}", item, f"inside 0 to {size}")
             elif isinstance(item, int | np.integer | VirtualRegister):
                 start = int(item)

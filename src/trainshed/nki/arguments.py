@@ -14,6 +14,7 @@ from trainshed.chip.core import NeuronCore
 from trainshed.chip.errors import violation
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.tensor import NkiTensor
+from trainshed.chip.undefined import elements
 from trainshed.chip.words import MemoryRegion, NKIObject
 from trainshed.numerics.formats import PACKED, DType, lookup
 
@@ -174,8 +175,10 @@ def results(value: Any, *, torch: bool) -> Any:
 
 
 def outside(tensor: NkiTensor) -> Array:
-    """A copy of a tensor's values as a user's array."""
+    """A copy of a tensor's values as a user's array. Elements never written are 0, as in fresh device memory."""
     values = np.ascontiguousarray(array(tensor))
+    if tensor.storage.written is not True and tensor.indirection is None:
+        values = np.where(elements(tensor), np.zeros((), values.dtype), values)
     kind: DType = tensor.dtype
     if tensor.storage.scale != 1:
         return values.astype(kind.storage) if kind.is_float else values

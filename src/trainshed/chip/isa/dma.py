@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from trainshed.chip.call import HBM, Array, Call
-from trainshed.chip.indirect import fetch, put, rows, scalar, unique
+from trainshed.chip.indirect import fetch, note_repeated, put, rows, scalar, unique
 from trainshed.chip.operands import write_where
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
@@ -107,9 +107,9 @@ def _load(call: Call, operand: str, src: NkiTensor, skip: bool) -> tuple[Array |
 
 def _store(
     call: Call, operand: str, dst: NkiTensor, values: Array, kept: Array | None, skip: bool,
-    rule: str = "duplicate-scatter",
+    rule: str | None = None,
 ) -> None:  # fmt: skip
-    """Write to a destination, only the rows whose source was in bounds. ``rule`` names the error of a repeated row."""
+    """Write to a destination, only the rows whose source was in bounds. ``rule`` makes a repeated row an error."""
     if dst.indirection is not None and not _vector(dst):
         view = scalar(call, operand, dst, skip)
         if view is None:
@@ -129,7 +129,10 @@ def _store(
         good = good & kept
     data = call.cast(dst, values).reshape(dst.shape)
     chosen = addresses[good]
-    unique(call, operand, chosen, rule)
+    if rule is None:
+        note_repeated(call, chosen)
+    else:
+        unique(call, operand, chosen, rule)
     put(call, dst, chosen, data[good])
 
 

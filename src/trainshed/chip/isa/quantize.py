@@ -7,6 +7,7 @@ from trainshed.chip.memory import mark
 from trainshed.chip.operands import flat
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
+from trainshed.chip.undefined import elements
 from trainshed.chip.words import engine, nc_version
 from trainshed.numerics.mx import quantise, scale_rows
 
@@ -59,7 +60,20 @@ def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str 
         call.write("dst", dst, data.reshape(dst.shape))
         for i, view in enumerate(views):
             _store(view, scales[4 * i : 4 * i + view.shape[0]])
+        _pad(dst_scale)
     return record
+
+
+def _pad(scale: NkiTensor) -> None:
+    """Rows of the scale tile between the scales read as 0 where nothing is written there.
+
+    Source: AWS's kernel library 2.29, its test of ``quantize_mx`` ("remaining 28 rows are zero padding").
+    """
+    storage = scale.storage
+    if storage.written is True:
+        return
+    array(scale)[elements(scale)] = 0
+    storage.written = mark(storage.written, storage.nbytes, 1, scale.shape, scale.strides, scale.offset)
 
 
 def _store(view: NkiTensor, scales: Array) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from trainshed.nki.conformance import ranks
 from trainshed.nki.conformance.standins import install
 
 install()
@@ -66,6 +67,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from test.utils.test_orchestrator import Orchestrator
 
     Orchestrator._compiled_kernel = None
+    ranks.install()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -79,7 +81,9 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         error = CaseTimeoutError(f"takes longer than {seconds:g} s")
         cores = [thread for thread in threading.enumerate() if thread.name.startswith("neuroncore-")]
         for thread in cores:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(CaseTimeoutError))
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread.ident or 0), ctypes.py_object(CaseTimeoutError)
+            )
         if not cores:
             raise error
 

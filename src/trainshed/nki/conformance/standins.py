@@ -114,6 +114,8 @@ def _module(name: str, **content: Any) -> None:
 
 def install() -> None:
     """Make every stand-in importable. What is really there stays."""
+    for name in PACKED:  # ``np.zeros(…, dtype=nl.float8_e4m3fn_x4)``: the vendor's formats are known to NumPy by name
+        np.sctypeDict.setdefault(name, DTYPES[name].outside)  # type: ignore[arg-type]
     formats = {name: dtype.outside for name, dtype in DTYPES.items()}
     _module(
         "neuron_dtypes",

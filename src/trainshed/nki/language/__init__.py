@@ -130,6 +130,8 @@ from trainshed.numerics.formats import (
 #: Words that only instructions take.
 average = "average"
 bypass = "bypass"
+#: Python's own, which kernels of NKI 0.3 also call by this name.
+range = range
 
 
 def is_psum(buffer: object) -> bool:

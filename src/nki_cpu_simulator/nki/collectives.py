@@ -1,0 +1,3 @@
+"""``nki.collectives``."""
+
+from trainshed.nki.collectives import *  # noqa: F403

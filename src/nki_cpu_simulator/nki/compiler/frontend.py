@@ -1,0 +1,3 @@
+"""``nki.compiler.frontend``."""
+
+from trainshed.nki.compiler.frontend import *  # noqa: F403
