@@ -54,8 +54,15 @@ def pack(elements: Array, name: str) -> Array:
 
 def scale_values(scales: Array) -> Array:
     """2^(b - 127) of scale bytes, float32 (255 is not a number)."""
-    values = np.ldexp(np.float32(1), scales.view(np.uint8).astype(np.int32) - BIAS).astype(np.float32)
-    return np.where(scales.view(np.uint8) == 255, np.float32(np.nan), values)
+    values: Array = _scale_table().take(scales.view(np.uint8))
+    return values
+
+
+@lru_cache
+def _scale_table() -> Array:
+    powers = np.ldexp(1.0, np.arange(256) - BIAS)
+    powers[255] = np.nan
+    return powers.astype(np.float32)
 
 
 def scale_rows(partitions: int) -> Array:
