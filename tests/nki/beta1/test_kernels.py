@@ -386,3 +386,58 @@ def test_low_precision_as_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 
     a = values(32, 16)
     assert np.array_equal(kernel(a), a)
+
+
+def test_slices_may_end_outside_under_a_mask() -> None:
+    @nki.jit
+    def kernel(a: Any) -> Any:
+        out = nl.ndarray(a.shape, dtype=a.dtype, buffer=nl.shared_hbm)
+        for j in nl.affine_range(2):
+            _, f = nl.mgrid[0:8, 0:8]
+            tile = nl.load(a[0:8, j * 8 : (j + 1) * 8], mask=j * 8 + f < 11)
+            nl.store(out[0:8, j * 8 : (j + 1) * 8], value=tile, mask=j * 8 + f < 11)
+        return out
+
+    a = values(8, 11)
+    assert np.array_equal(kernel(a), a)
+    with pytest.raises(NkiValidationError, match="mask= leaves the rest out"):
+        nki.jit(lambda a: nl.store(a, nl.load(a[0:16, :])))(a)
+
+
+def test_reduced_tiles_take_none_as_an_index() -> None:
+    @nki.jit
+    def kernel(a: Any) -> Any:
+        tile = nl.load(a)
+        out = nl.ndarray(a.shape, dtype=a.dtype, buffer=nl.shared_hbm)
+        nl.store(out, tile / nl.sum(tile, axis=1)[:, None])
+        return out
+
+    a = np.abs(values(8, 16)) + 1
+    np.testing.assert_allclose(kernel(a), a / a.sum(1, keepdims=True), rtol=1e-6)
+
+
+def test_indexed_parts_have_shapes_of_their_own() -> None:
+    @nki.jit
+    def kernel(a: Any) -> Any:
+        tile = nl.load(a)
+        p, f = nl.mgrid[0:8, 0:12]
+        out = nl.ndarray((8, 3, 4), dtype=a.dtype, buffer=nl.shared_hbm)
+        nl.store(out, tile[p, f + 2].reshape((8, 3, 4)))
+        return out
+
+    a = values(8, 16)
+    assert np.array_equal(kernel(a), a[:, 2:14].reshape(8, 3, 4))
+
+
+def test_compiler_hints_change_nothing() -> None:
+    @ncc.enable_stack_allocator(log_level=10)
+    @ncc.skip_middle_end_transformations
+    @nki.jit
+    def kernel(a: Any) -> Any:
+        out = nl.ndarray(a.shape, dtype=a.dtype, buffer=nl.shared_hbm)
+        with ncc.no_reorder(), ncc.allocation_scope():
+            nl.store(out, nl.load(a))
+        return out
+
+    a = values(4, 4)
+    assert np.array_equal(kernel(a), a)

@@ -25,6 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 tensor = typing.tensor
+FrameworkKernel = Absent("nki.FrameworkKernel", "nki.jit, which takes tensors of any framework")
 kernels = Absent("neuronxcc.nki.kernels", "nkilib, AWS's kernel library")
 
 

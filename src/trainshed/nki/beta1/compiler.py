@@ -7,12 +7,10 @@ values are those of a kernel whose blocks do not overlap while both are in use, 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
 from trainshed.chip.words import MemoryRegion
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Allocation:
@@ -40,15 +38,18 @@ class _Allocator:
 sbuf, psum = _Allocator(MemoryRegion.sbuf), _Allocator(MemoryRegion.psum)
 
 
-def skip_middle_end_transformations(function: Function) -> Function:
-    """A compiler hint; values do not depend on it."""
-    return function
+def skip_middle_end_transformations(function: Any = None, **_: Any) -> Any:
+    """A compiler hint (a decorator, with or without arguments); values do not depend on it."""
+    return skip_middle_end_transformations if function is None else function
 
 
 enable_stack_allocator = force_auto_alloc = skip_middle_end_transformations
 
 
 @contextlib.contextmanager
-def no_reorder() -> Iterator[None]:
+def no_reorder(*_: Any, **__: Any) -> Iterator[None]:
     """Instructions in the order of the program, as they are here anyway."""
     yield
+
+
+allocation_scope = multi_buffer = no_reorder

@@ -227,6 +227,13 @@ def rand(shape: Sequence[int], dtype: Any = float32, **_: Any) -> Value:
     return Value(sizes, kind(dtype, float32), lambda dst, box: move(dst, nl.rand(dst.shape, float32)))
 
 
+def random_seed(seed: Any, **_: Any) -> None:
+    """Seed the generators, with a number or a tile of one."""
+    flush()
+    tile = seed.at() if isinstance(seed, Operand) else full((1, 1), int(seed), int32).at()
+    nl.random_seed(tile)
+
+
 # --- data movement ------------------------------------------------------------------------------------------------
 
 

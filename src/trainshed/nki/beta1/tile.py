@@ -125,6 +125,22 @@ class Operand:
             return True  # `if tensor:` asks whether an argument was given
         raise refusal("a tile as a Python condition", "an instruction that selects, or nl.while_loop on a register")
 
+    def reshape(self, shape: Sequence[int]) -> Tile:
+        """The same elements under another shape."""
+        return Tile(self.at().reshape(tuple(shape)))
+
+    def broadcast_to(self, shape: Sequence[int]) -> Operand:
+        """Free dimensions of size 1 repeated."""
+        return Tile(spread(self.at(), tuple(shape)))
+
+    def astype(self, dtype: Any) -> Value:
+        """A copy in another dtype."""
+        return cast(self, dtype)
+
+    def view(self, dtype: Any) -> Tile:
+        """The same bytes as another dtype."""
+        return Tile(self.at().view(dtype))
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__.lower()} {self.dtype}{list(self.shape)} in {self.buffer.value}>"
 
@@ -155,7 +171,9 @@ class Tile(Operand):
 
     def __getitem__(self, key: Any) -> Operand:
         keys = _expand(key if isinstance(key, tuple) else (key,), self.ndim)
-        if any(isinstance(item, np.ndarray | Operand) for item in keys):
+        if None in [item if item is None else 0 for item in keys]:
+            return self._with_new_axes(keys)
+        if any(isinstance(item, np.ndarray | Operand) for item in keys) or self._overruns(keys):
             return Access(self, keys)
         count = self.blocks.ndim
         if not keys or all(item == slice(None) for item in keys):
@@ -174,21 +192,23 @@ class Tile(Operand):
     def __setitem__(self, key: Any, value: Any) -> None:
         self[key].assign(value)
 
-    def reshape(self, shape: Sequence[int]) -> Tile:
-        """The same elements under another shape."""
-        return Tile(self.at().reshape(tuple(shape)))
+    def _overruns(self, keys: tuple[Any, ...]) -> bool:
+        """Whether a slice ends beyond the tensor, which a mask may make good."""
+        return any(
+            isinstance(item, slice) and item.stop is not None and item.stop > size
+            for item, size in zip(keys, self.shape, strict=False)
+        )
 
-    def broadcast_to(self, shape: Sequence[int]) -> Operand:
-        """Free dimensions of size 1 repeated."""
-        return Tile(spread(self.at(), tuple(shape)))
-
-    def astype(self, dtype: Any) -> Value:
-        """A copy in another dtype."""
-        return cast(self, dtype)
-
-    def view(self, dtype: Any) -> Tile:
-        """The same bytes as another dtype."""
-        return Tile(self.at().view(dtype))
+    def _with_new_axes(self, keys: tuple[Any, ...]) -> Operand:
+        """``None`` in an index: a dimension of size 1. A reduced tile has the one it lost."""
+        if self.buffer.on_chip and self.shape[1:] == (1,) and keys[1:] == (None,):
+            return self
+        tile = self[tuple(item for item in keys if item is not None)]
+        places = [place for place, item in enumerate(keys) if item is None]
+        view = tile.at()
+        for place in places:
+            view = view.expand_dim(place)
+        return Tile(view)
 
 
 class Access(Operand):

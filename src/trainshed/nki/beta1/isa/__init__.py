@@ -36,9 +36,9 @@ from trainshed.numerics.formats import DType, float32
 
 __all__ = [
     "activation", "activation_reduce", "affine_select", "bn_aggr", "bn_stats", "dge_mode", "dma_copy", "dma_engine",
-    "dma_transpose", "dropout", "engine", "get_nc_version", "gpsimd_engine", "iota", "local_gather", "max8", "memset",
-    "nc_find_index8", "nc_match_replace8", "nc_matmul", "nc_stream_shuffle", "nc_transpose", "nc_version", "oob_mode",
-    "range_select", "reciprocal", "reduce_cmd", "scalar_engine", "scalar_tensor_tensor", "select_reduce",
+    "dma_transpose", "dropout", "engine", "fp32", "get_nc_version", "gpsimd_engine", "iota", "local_gather", "max8",
+    "memset", "nc_find_index8", "nc_match_replace8", "nc_matmul", "nc_stream_shuffle", "nc_transpose", "nc_version",
+    "oob_mode", "range_select", "reciprocal", "reduce_cmd", "scalar_engine", "scalar_tensor_tensor", "select_reduce",
     "sequence_bounds", "tensor_copy", "tensor_copy_predicated", "tensor_engine", "tensor_partition_reduce",
     "tensor_reduce", "tensor_scalar", "tensor_scalar_cumulative", "tensor_scalar_reduce", "tensor_tensor",
     "tensor_tensor_scan", "unknown_engine", "vector_engine",
@@ -51,6 +51,12 @@ _AP = "nisa.tensor_copy with .ap(scalar_offset=…)"
 tensor_copy_dynamic_src = Absent("nki.isa.tensor_copy_dynamic_src", _AP)
 tensor_copy_dynamic_dst = Absent("nki.isa.tensor_copy_dynamic_dst", _AP)
 builtin_custom_op = Absent("nki.isa.builtin_custom_op", "an instruction of nki.isa")
+
+
+class fp32:  # noqa: N801 - the vendor's name
+    """``nisa.fp32.min``: the most negative finite value."""
+
+    min = -3.4028234663852886e38
 
 
 def get_nc_version() -> nc_version:
