@@ -108,3 +108,70 @@ def test_a_reduction_is_undefined_where_one_of_its_elements_is():
         return out
 
     np.testing.assert_allclose(run(kernel, DATA)[0][:, 0], DATA[:32].sum(axis=1))
+
+
+def padded_lanes(lanes, columns=4):
+    """A tile of 128 partitions of which only some are written, by tensor_copy from another."""
+    full = nl.ndarray((128, columns), dtype=nl.int32, buffer=nl.sbuf)
+    nisa.memset(dst=full, value=1)
+    tile = nl.ndarray((128, columns), dtype=nl.int32, buffer=nl.sbuf)
+    for lane in lanes:
+        nisa.dma_copy(dst=tile[lane : lane + 1], src=full[lane : lane + 1])
+    return tile
+
+
+def first_row_of(instruction, lanes, row):
+    """A kernel whose result is one partition of what an instruction makes of a padded tile."""
+
+    def kernel(a):
+        tile = instruction(padded_lanes(lanes))
+        out = nl.ndarray((1, tile.shape[1]), dtype=tile.dtype, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=tile[row : row + 1])
+        return out
+
+    return kernel
+
+
+def shuffled(tile):
+    out = nl.ndarray(tile.shape, dtype=tile.dtype, buffer=nl.sbuf)
+    nisa.memset(dst=out, value=9)
+    nisa.nc_stream_shuffle(dst=out, src=tile, shuffle_mask=[16, 1] + [255] * 30)
+    return out
+
+
+def nonzeros(tile):
+    out = nl.ndarray((128, tile.shape[1] + 1), dtype=nl.int32, buffer=nl.sbuf)
+    nisa.nonzero_with_count(dst=out, src=tile)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("instruction", "row", "good"),
+    [(shuffled, 0, True), (shuffled, 1, False), (shuffled, 2, True), (shuffled, 32, True), (shuffled, 33, False),
+     (nonzeros, 0, True), (nonzeros, 48, True), (nonzeros, 32, False)],
+)  # fmt: skip
+def test_partitions_that_move_take_their_marks_along(instruction, row, good):
+    kernel = first_row_of(instruction, [0, 16, 48], row)
+    if good:
+        run(kernel, DATA)
+    else:
+        with pytest.raises(NkiValidationError, match="uninitialised read"):
+            run(kernel, DATA)
+
+
+@pytest.mark.parametrize("column", [0, 1])
+def test_a_sum_over_partitions_is_undefined_only_where_a_column_is(column):
+    def kernel(a):
+        tile = nl.ndarray((64, 8), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile[:, 1:8], src=a[:, 1:8])
+        total = nl.ndarray((1, 8), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_partition_reduce(dst=total, op=nl.add, data=tile)
+        out = nl.ndarray((1, 1), dtype=nl.float32, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=total[:, column : column + 1])
+        return out
+
+    if column:
+        np.testing.assert_array_equal(run(kernel, DATA)[0], [[DATA[:, 1].sum()]])
+    else:
+        with pytest.raises(NkiValidationError, match="uninitialised read"):
+            run(kernel, DATA)

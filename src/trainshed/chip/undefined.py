@@ -87,14 +87,30 @@ def _spread(opcode: str, attributes: dict[str, Any], operand: str, mask: Array, 
         return turned
     if opcode == "dma_transpose":
         return mask.transpose(attributes["transpose"]).reshape(dst.shape)
-    if opcode == "nc_stream_shuffle":
-        return np.broadcast_to(mask.any(), dst.shape)
+    if opcode in ("nc_stream_shuffle", "nonzero_with_count", "topk", "tensor_partition_reduce"):
+        return _of_partitions(opcode, attributes, mask, dst)
     if mask.size == dst.size:
         return mask.reshape(dst.shape)
     if mask.shape[0] == dst.shape[0]:
         lanes = mask.reshape(mask.shape[0], -1).any(axis=1)
         return np.broadcast_to(lanes.reshape(-1, *(1,) * (dst.ndim - 1)), dst.shape)
     return np.broadcast_to(mask.any(), dst.shape)
+
+
+def _of_partitions(opcode: str, attributes: dict[str, Any], mask: Array, dst: NkiTensor) -> Array:
+    """Instructions whose results lie in other partitions than their operands."""
+    if opcode == "tensor_partition_reduce":
+        column: Array = mask.any(axis=0).reshape(dst.shape)
+        return column
+    rows, lanes = np.arange(dst.shape[0]), np.any(mask.reshape(mask.shape[0], -1), axis=1)
+    if opcode == "nc_stream_shuffle":  # 255 leaves a partition as it is
+        picked = np.asarray(attributes["mask"])[rows % 32]
+        lanes = (picked != 255) & lanes[np.where(picked == 255, 0, picked + rows // 32 * 32)]
+    elif opcode == "nonzero_with_count":  # it reads and writes every 16th partition
+        lanes = (rows % 16 == 0) & lanes[rows // 16]
+    else:  # 16 partitions share what they hold
+        lanes = np.repeat(lanes.reshape(-1, 16).any(axis=1), 16)
+    return np.broadcast_to(lanes.reshape(-1, *(1,) * (dst.ndim - 1)), dst.shape)
 
 
 def _of_matmul(attributes: dict[str, Any], operand: str, mask: Array, dst: NkiTensor) -> Array:

@@ -144,14 +144,14 @@ def nonzero_with_count(
         raise call.fail("dst", "shape", dst.shape, f"({src.shape[0]}, {count + 1})", "shape")
     record = call.issue(engine.gpsimd, (src,), (dst,), elements=count)
     if call.values:
-        for partition in range(0, src.shape[0], GROUP):
-            row = call.read("src", src[partition : partition + 1]).reshape(-1)
+        lanes = slice(0, src.shape[0], GROUP)
+        data = flat(call.read("src", src[lanes]))
+        out = np.full((data.shape[0], count + 1), padding_val, np.int32)
+        for row, result in zip(data, out, strict=True):
             found = np.flatnonzero(row)
-            out = np.full(count + 1, padding_val, np.int32)
-            out[: found.size] = found + int(index_offset)
-            out[-1] = found.size
-            part = dst[partition : partition + 1]
-            call.write("dst", part, out.reshape(part.shape))
+            result[: found.size] = found + int(index_offset)
+            result[-1] = found.size
+        call.write("dst", dst[lanes], out)
     return record
 
 
