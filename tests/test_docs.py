@@ -37,6 +37,7 @@ def test_a_printed_command_runs(page: str, command: str, tmp_path: Path, monkeyp
     program, *arguments = shlex.split(command)
     assert program == "trainshed", f"{page}: {command}"
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 0
