@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from trainshed.chip.call import SBUF, Array, Call, array
 from trainshed.chip.memory import mark
 from trainshed.chip.operands import flat
@@ -72,7 +74,7 @@ def _pad(scale: NkiTensor) -> None:
     storage = scale.storage
     if storage.written is True:
         return
-    array(scale)[elements(scale)] = 0
+    array(scale).view(np.uint8)[elements(scale)] = 0
     storage.written = mark(storage.written, storage.nbytes, 1, scale.shape, scale.strides, scale.offset)
 
 
