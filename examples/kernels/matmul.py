@@ -4,10 +4,11 @@ trainshed kernel examples/kernels/matmul.py::matmul --inputs "lhsT=bf16[512,256]
     --compare examples/kernels/matmul.py::reference
 """
 
-import nki
 import nki.isa as nisa
-import nki.language as nl
 import numpy as np
+
+import nki
+import nki.language as nl
 
 
 @nki.jit

@@ -23,8 +23,8 @@ class Storage:
     """
 
     __slots__ = (
-        "address", "argument", "buffer", "changed", "data", "dtype", "matmul", "name", "nbytes", "row", "scale", "serial",
-        "shape", "shared", "source", "written",
+        "address", "argument", "buffer", "changed", "data", "dtype", "matmul", "name", "nbytes", "row", "scale",
+        "serial", "shape", "shared", "source", "written",
     )  # fmt: skip
 
     def __init__(
