@@ -62,7 +62,8 @@ def scale_values(scales: Array) -> Array:
 def _scale_table() -> Array:
     powers = np.ldexp(1.0, np.arange(256) - BIAS)
     powers[255] = np.nan
-    return powers.astype(np.float32)
+    table: Array = powers.astype(np.float32)
+    return table
 
 
 def scale_rows(partitions: int) -> Array:
