@@ -380,6 +380,27 @@ VIZ_CASES = [
              *_written((4, 16)))),
 ]  # fmt: skip
 
+
+def _ragged(*shape: int) -> Any:
+    def inputs(near: Near) -> tuple[Any, ...]:
+        sides = (near.rng.integers(-9, 9, size).astype(np.float32) for size in (shape, (8, 11)))
+        return *sides, *_written((5, 11))
+
+    return inputs
+
+
+VIZ_CASES += [
+    Case(corpus=VIZ, file=f"{_V1}/matmul.py", function=name, label="of sizes its tiles do not divide", written=(2,),
+         beta1=True, reference=reference,
+         inputs=_ragged(*shape))
+    for name, shape, reference in (("matmul_kernel", (5, 8), product), ("matmul_kernel_lhsT", (8, 5), product_t))
+]  # fmt: skip
+VIZ_CASES += [
+    Case(corpus=VIZ, file=f"{_V1}/rmsnorm.py", function="nki_rmsnorm_kernel", written=(2,), beta1=True,
+         reference=lambda near, x, g, _: rms_norm(near, x, g, 0.0), needs=("torch",),
+         inputs=lambda near: (near.normal(32, 32), near.normal(32), *_written((32, 32)))),
+]  # fmt: skip
+
 CASES: tuple[Case, ...] = (
     *SDK_CASES, *SAMPLE_CASES, *BETA1_CASES, *AUTOTUNE_CASES, *MOE_CASES, *VIZ_CASES,
 )  # fmt: skip
