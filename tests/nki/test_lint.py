@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from trainshed import nki
 from trainshed.core.errors import UserError
+from trainshed.nki import beta1
 from trainshed.nki._lint_rules import RULES
 from trainshed.nki.lint import LintFinding, lint
 
@@ -203,6 +205,8 @@ def test_a_function_is_linted_with_what_it_calls_elsewhere(tmp_path: Path, monke
     import lint_kernels  # type: ignore[import-not-found]
 
     findings = lint(lint_kernels.kernel)
+    assert lint(nki.jit(lint_kernels.kernel)) == lint(nki.jit(lint_kernels.kernel)[2]) == findings
+    assert lint(beta1.jit(lint_kernels.kernel)) == findings
     assert {(Path(f.file).name, f.line, f.rule) for f in findings} == {
         ("lint_kernels.py", 4, "comprehension"),
         ("lint_helpers.py", 2, "set"),

@@ -161,7 +161,8 @@ def _function(target: Any) -> FunctionType:
     """The Python function of a kernel or a grid of one."""
     for _ in range(8):
         if isinstance(target, FunctionType):
-            return target
+            unwrapped: Any = inspect.unwrap(target)
+            return unwrapped if isinstance(unwrapped, FunctionType) else target
         inner = [getattr(target, name, None) for name in ("__wrapped__", "func", "kernel", "function", "fn")]
         target = next((item for item in inner if callable(item)), None)
     raise UserError("kernel to lint", where="lint", value=type(target).__name__, expected="a function or a kernel")
