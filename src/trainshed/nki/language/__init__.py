@@ -103,6 +103,7 @@ from trainshed.nki.language.loops import (
     static_range,
     while_loop,
 )  # fmt: skip
+from trainshed.nki.language.random import dropout, rand, random_seed
 from trainshed.nki.language.reductions import all, max, mean, min, prod, rms_norm, softmax, sum, var
 from trainshed.nki.language.tiles import tile_size
 from trainshed.numerics.formats import (
@@ -180,6 +181,7 @@ __all__ = [
     "cos",
     "device_print",
     "divide",
+    "dropout",
     "ds",
     "dynamic_range",
     "empty_like",
@@ -250,6 +252,8 @@ __all__ = [
     "program_id",
     "program_ndim",
     "psum",
+    "rand",
+    "random_seed",
     "reciprocal",
     "relu",
     "right_shift",
