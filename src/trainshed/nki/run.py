@@ -109,11 +109,11 @@ def _grid(grid: Any) -> tuple[int, ...]:
     return found
 
 
-def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+def jit(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Make a function a kernel; with options, the decorator that does."""
-    if function is None:
+    if fn is None:
         return functools.partial(jit, **options)
-    return function if isinstance(function, Kernel) else Kernel(function, **options)
+    return fn if isinstance(fn, Kernel) else Kernel(fn, **options)
 
 
 class Simulated:
