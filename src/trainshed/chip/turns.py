@@ -37,15 +37,11 @@ class Turns:
     def run(self, jobs: Sequence[tuple[NeuronCore, Callable[[NeuronCore], Any]]]) -> list[Any]:
         """``job(core)`` for each, in turns; their results in order. The first error of any is raised."""
         results: list[Any] = [None] * len(jobs)
-        threads = [
-            threading.Thread(
-                target=self._body,
-                args=(core, job, results, i),
-                name=f"neuroncore-{self._places[id(core)]}",
-                daemon=True,
-            )  # fmt: skip
-            for i, (core, job) in enumerate(jobs)
-        ]
+        threads = []
+        for number, (core, job) in enumerate(jobs):
+            name = f"neuroncore-{self._places[id(core)]}"
+            arguments = (core, job, results, number)
+            threads.append(threading.Thread(target=self._body, args=arguments, name=name, daemon=True))
         for thread in threads:
             thread.start()
         for thread in threads:
