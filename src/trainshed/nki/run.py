@@ -78,7 +78,7 @@ class Kernel:
         return made
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Inside a kernel a plain call; outside, the kernel runs on virtual NeuronCores (always as ``NKI_SIMULATOR=1``)."""
+        """Inside a kernel a plain call; outside, it runs on virtual NeuronCores (as with ``NKI_SIMULATOR=1``)."""
         if running() is not None:
             return self.function(*args, **kwargs)
         _check_lnc(self.grid)
