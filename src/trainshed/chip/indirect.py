@@ -62,8 +62,8 @@ def scalar(call: Call, operand: str, tensor: NkiTensor, skip: bool = False) -> N
     raise call.fail(operand, "index out of bounds", index, f"0 to {indirection.limit - 1}", "out-of-bounds")
 
 
-def rows(call: Call, operand: str, tensor: NkiTensor, skip: bool = False) -> tuple[Array, Array]:
-    """Element addresses of a vector-indirect view in its shape, and which rows are in bounds."""
+def located(call: Call, operand: str, tensor: NkiTensor, skip: bool = False) -> tuple[Array, Array]:
+    """The index of each row of a vector-indirect view, and which of them are in bounds."""
     indirection = tensor.indirection
     assert indirection is not None
     if tensor.buffer.on_chip:
@@ -74,17 +74,98 @@ def rows(call: Call, operand: str, tensor: NkiTensor, skip: bool = False) -> tup
     if flat.size < count:
         raise call.fail(operand, "indices", flat.size, f"{count}, one for each row", "indirection")
     flat = flat[:count]
-    inner = np.zeros((), np.int64)
-    for size, stride in zip(tensor.shape[1:], tensor.strides[1:], strict=True):
-        inner = inner[..., None] + np.arange(size) * stride
     starts = tensor.offset + flat * indirection.stride
     good = (flat >= 0) & (flat < indirection.limit)
-    good &= starts + int(inner.max()) < tensor.storage.nbytes // tensor.itemsize
+    good &= starts + _reach(tensor) < tensor.storage.nbytes // tensor.itemsize
     if not good.all() and not skip:
         wrong = int(flat[~good][0])
         raise call.fail(operand, "index out of bounds", wrong, f"0 to {indirection.limit - 1}", "out-of-bounds")
     _remember(call, tensor, starts[good], tensor.strides[1:], tensor.shape[1:])
-    return starts.reshape(-1, *(1,) * inner.ndim) + inner, good
+    return flat, good
+
+
+def _reach(tensor: NkiTensor) -> int:
+    """Elements from the first to the last of one row."""
+    return sum((size - 1) * stride for size, stride in zip(tensor.shape[1:], tensor.strides[1:], strict=True))
+
+
+def rows(call: Call, operand: str, tensor: NkiTensor, skip: bool = False) -> tuple[Array, Array]:
+    """Element addresses of a vector-indirect view in its shape, and which rows are in bounds."""
+    flat, good = located(call, operand, tensor, skip)
+    return row_addresses(tensor, flat), good
+
+
+def row_addresses(tensor: NkiTensor, indices: Array) -> Array:
+    """Element addresses of the rows of a vector-indirect view that have these indices."""
+    assert tensor.indirection is not None
+    found = tensor.offset + indices * tensor.indirection.stride
+    for size, stride in zip(tensor.shape[1:], tensor.strides[1:], strict=True):
+        found = found[..., None] + np.arange(size) * stride
+    return found
+
+
+def _by_row(tensor: NkiTensor, data: Array) -> Array:
+    """``data``, one item per element of the storage, as the rows that indices of a vector-indirect view choose from."""
+    assert tensor.indirection is not None
+    step, size = tensor.indirection.stride, data.itemsize
+    count = max((data.size - 1 - tensor.offset - _reach(tensor)) // step + 1, 0)
+    shape, strides = (count, *tensor.shape[1:]), (step, *tensor.strides[1:])
+    return np.ndarray(
+        shape, data.dtype, data.data, tensor.offset * size if count else 0, tuple(s * size for s in strides)
+    )
+
+
+def take_rows(call: Call, operand: str, tensor: NkiTensor, skip: bool) -> tuple[Array, Array | None]:
+    """A vector-indirect view's values, and which rows are in bounds (None: all); the others are 0."""
+    flat, good = located(call, operand, tensor, skip)
+    everything = bool(good.all())
+    if tensor.storage.written is not True:
+        values = fetch(call, operand, tensor, row_addresses(tensor, flat), None if everything else good)
+    elif everything:
+        values = _by_row(tensor, flat_values(tensor))[flat]
+    else:
+        whole = flat_values(tensor)
+        values = np.zeros(tensor.shape, whole.dtype)
+        values[good] = _by_row(tensor, whole)[flat[good]]
+    return values, None if everything else good
+
+
+def put_rows(call: Call, tensor: NkiTensor, indices: Array, values: Array) -> None:
+    """Write rows of a vector-indirect view, which are in bounds; of rows that meet the last stays."""
+    if not indices.size:
+        return
+    storage, size = tensor.storage, tensor.itemsize
+    place = _by_row(tensor, flat_values(tensor))
+    marks: Array | None = None
+    if storage.written is not True:
+        if storage.written is False:
+            storage.written = np.zeros(storage.nbytes, np.uint8)
+        words: Array = storage.written[: storage.nbytes - storage.nbytes % size].view(f"u{size}")
+        marks = _by_row(tensor, words)
+    ones = int.from_bytes(b"\x01" * size)
+    if storage.shared and call.core.cores > 1:
+        known = marks is None or bool((marks[indices] == ones).all())
+        call.fingerprint(storage, values.astype(place.dtype, copy=False), place[indices] if known else None)
+    place[indices] = values
+    if marks is not None:
+        marks[indices] = ones
+
+
+def rows_repeat(tensor: NkiTensor, indices: Array) -> int | None:
+    """An address that two elements of these rows share, if any."""
+    assert tensor.indirection is not None
+    gaps = np.diff(np.sort(indices)) * tensor.indirection.stride
+    inner = sorted(
+        (stride, size) for size, stride in zip(tensor.shape[1:], tensor.strides[1:], strict=True) if size > 1
+    )
+    filled = 0  # the furthest element of the dimensions before
+    for stride, size in inner:
+        if stride <= filled:
+            return repeated(row_addresses(tensor, indices))
+        filled += (size - 1) * stride
+    if gaps.size and int(gaps.min()) <= filled:
+        return repeated(row_addresses(tensor, indices))
+    return None
 
 
 def _remember(call: Call, tensor: NkiTensor, starts: Array, strides: tuple[int, ...], shape: tuple[int, ...]) -> None:
@@ -219,30 +300,23 @@ def mark_written(tensor: NkiTensor, addresses: Array) -> None:
 
 
 def repeated(addresses: Array) -> int | None:
-    """An address that occurs twice, if any does. Rows that lie clear of each other are alike: one is looked into."""
-    if addresses.ndim > 1 and addresses.shape[0] > 1:
-        by_row = addresses.reshape(addresses.shape[0], -1)
-        starts, first = np.sort(by_row[:, 0]), by_row[0]
-        alike = int(np.diff(starts).min()) > int(np.ptp(first)) and (by_row - by_row[:, :1] == first - first[0]).all()
-        if alike:
-            addresses = first
+    """An address that occurs twice, if any does."""
     flat = np.sort(addresses, axis=None)
     twice = flat[1:][flat[1:] == flat[:-1]]
     return int(twice[0]) if twice.size else None
 
 
-def note_repeated(call: Call, addresses: Array) -> None:
+def note_repeated(call: Call, twice: int | None) -> None:
     """A finding where two elements of one instruction go to the same place (kernels send padding to a spare row)."""
-    if repeated(addresses) is not None:
+    if twice is not None:
         note(
             call.core, "duplicate-scatter",
             f"{call.opcode} scatters several elements to one place: which of them stays is not defined", call.source,
         )  # fmt: skip
 
 
-def unique(call: Call, operand: str, addresses: Array, rule: str) -> None:
+def unique(call: Call, operand: str, twice: int | None, rule: str) -> None:
     """No two elements of one instruction go to the same place."""
-    twice = repeated(addresses)
     if twice is not None:
         raise call.fail(operand, "element written twice by one scatter", twice, "unique indices", rule)
 
@@ -255,9 +329,8 @@ def gather(call: Call, operand: str, tensor: NkiTensor) -> Array:
         assert view is not None
         return call.read(operand, view)
     if tensor.indirection.kind == "vector":
-        addresses, _ = rows(call, operand, tensor)
-    else:
-        addresses = free(call, operand, tensor, _engine(call))
+        return take_rows(call, operand, tensor, False)[0]
+    addresses = free(call, operand, tensor, _engine(call))
     return fetch(call, operand, tensor, addresses)
 
 
@@ -274,10 +347,12 @@ def scatter(call: Call, operand: str, tensor: NkiTensor, values: Array) -> None:
             )
         return
     if tensor.indirection.kind == "vector":
-        addresses, _ = rows(call, operand, tensor)
-    else:
-        addresses = free(call, operand, tensor, _engine(call))
-    note_repeated(call, addresses)
+        indices, _ = located(call, operand, tensor)
+        note_repeated(call, rows_repeat(tensor, indices))
+        put_rows(call, tensor, indices, values)
+        return
+    addresses = free(call, operand, tensor, _engine(call))
+    note_repeated(call, repeated(addresses))
     put(call, tensor, addresses, values)
 
 

@@ -1,5 +1,7 @@
 """DMA through views that find their place at run time, and sums of several sources."""
 
+from itertools import product
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -7,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainshed.chip.errors import NkiValidationError
-from trainshed.chip.indirect import repeated
+from trainshed.chip.indirect import rows_repeat
 from trainshed.chip.isa.dma import dma_compute, dma_copy
 from trainshed.chip.isa.registers import register_alloc
-from trainshed.chip.words import dge_mode, oob_mode
+from trainshed.chip.memory import Storage
+from trainshed.chip.tensor import NkiTensor
+from trainshed.chip.words import MemoryRegion, dge_mode, oob_mode
+from trainshed.numerics.formats import DType
 
 HBM = "private_hbm"
 SKIP = oob_mode.skip
@@ -335,13 +340,16 @@ def test_rows_between_each_other_s_elements_do_not_meet(core, tile, values):
 
 
 @given(st.data())
-def test_repeated_addresses_are_those_a_count_finds(data):
-    """Rows that are alike are looked into once: against a count of all elements, for rows alike and not."""
-    rows, columns = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 4))
-    starts = np.asarray(data.draw(st.lists(st.integers(0, 30), min_size=rows, max_size=rows)))[:, None]
-    one = st.lists(st.integers(0, 6), min_size=columns, max_size=columns)
-    inner = np.asarray([data.draw(one)] * rows if data.draw(st.booleans()) else [data.draw(one) for _ in range(rows)])
-    addresses = starts * data.draw(st.sampled_from([1, 3, 10])) + inner
-    found = repeated(addresses)
-    assert (found is not None) == (len(set(addresses.reshape(-1).tolist())) < addresses.size)
-    assert found is None or (addresses == found).sum() > 1
+def test_rows_that_meet_are_those_a_count_of_their_elements_finds(data):
+    sizes = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
+    pattern = [[data.draw(st.integers(0, 7)), size] for size in sizes]
+    scale = data.draw(st.sampled_from([1, 3, 16]))
+    indices = np.asarray(data.draw(st.lists(st.integers(0, 9), min_size=1, max_size=5)))
+    storage = Storage(0, (300,), DType("float32"), MemoryRegion.private_hbm)
+    view = NkiTensor((300 // scale, scale), DType("float32"), storage)
+    view = view.ap([[scale, len(indices)], *pattern], vector_offset=view)
+    inner = [sum(place) for place in product(*([stride * i for i in range(size)] for stride, size in pattern))]
+    addresses = [index * scale + item for index in indices.tolist() for item in inner]
+    found = rows_repeat(view, indices)
+    assert (found is not None) == (len(set(addresses)) < len(addresses))
+    assert found is None or addresses.count(found) > 1

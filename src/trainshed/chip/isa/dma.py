@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from trainshed.chip.call import HBM, Array, Call
-from trainshed.chip.indirect import fetch, note_repeated, put, rows, scalar, unique
+from trainshed.chip.indirect import located, note_repeated, put_rows, rows_repeat, scalar, take_rows, unique
 from trainshed.chip.operands import write_where
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
@@ -99,10 +99,7 @@ def _load(call: Call, operand: str, src: NkiTensor, skip: bool) -> tuple[Array |
     if not _vector(src):
         view = scalar(call, operand, src, skip)
         return (None, None) if view is None else (call.read(operand, view), None)
-    addresses, good = rows(call, operand, src, skip)
-    if good.all():
-        return fetch(call, operand, src, addresses), None
-    return fetch(call, operand, src, addresses, good), good
+    return take_rows(call, operand, src, skip)
 
 
 def _store(
@@ -124,16 +121,18 @@ def _store(
         mask = np.broadcast_to(kept.reshape(-1, *(1,) * (dst.ndim - 1)), dst.shape)
         write_where(call, operand, dst, values.reshape(dst.shape), mask)
         return
-    addresses, good = rows(call, operand, dst, skip)
+    indices, good = located(call, operand, dst, skip)
     if kept is not None:
         good = good & kept
     data = call.cast(dst, values).reshape(dst.shape)
-    chosen = addresses[good]
+    if not good.all():
+        indices, data = indices[good], data[good]
+    twice = rows_repeat(dst, indices)
     if rule is None:
-        note_repeated(call, chosen)
+        note_repeated(call, twice)
     else:
-        unique(call, operand, chosen, rule)
-    put(call, dst, chosen, data[good])
+        unique(call, operand, twice, rule)
+    put_rows(call, dst, indices, data)
 
 
 def dma_copy(
