@@ -129,7 +129,8 @@ class NeuronCore:
             len(self.storages) * self.cores + self.index, shape, dtype, buffer,
             name=name, address=address, source=at, data=data, wide=not self.options.precise,
         )  # fmt: skip
-        self.storages.append(storage)
+        # A tile's bytes live as long as a tensor names them; what is said of it stays.
+        self.storages.append(storage.described() if buffer.on_chip else storage)
         return storage
 
     def _check_allocation(

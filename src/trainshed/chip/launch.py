@@ -5,6 +5,7 @@ Cores take turns (``chip/turns.py``): two runs of one kernel execute the same in
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ class Launch:
     def __init__(self, target: Target, options: Options, cores: int = 1, *, turns: Turns | None = None) -> None:
         self.cores = [NeuronCore(target, options, index=i, cores=cores) for i in range(cores)]
         for core in self.cores:
-            core.launch = self
+            core.launch = weakref.proxy(self)  # no cycle: a launch and its bytes end with their last user
         #: What cores exchange, by any key; see ``put`` and ``take``.
         self._mail: dict[Hashable, Any] = {}
         self._shared: dict[tuple[str, int], Storage] = {}

@@ -23,8 +23,8 @@ class Storage:
     """
 
     __slots__ = (
-        "address", "argument", "buffer", "changed", "data", "dtype", "matmul", "name", "nbytes", "row", "scale",
-        "serial", "shape", "shared", "source", "written",
+        "_data", "address", "argument", "buffer", "changed", "dtype", "matmul", "name", "nbytes", "row", "scale",
+        "serial", "shape", "shared", "source", "waiting", "written",
     )  # fmt: skip
 
     def __init__(
@@ -51,7 +51,7 @@ class Storage:
         self.scale = 4 // dtype.itemsize if wide and dtype.is_float else 1
         if data is not None and self.scale != 1:
             data = data.astype(np.float32, copy=False)
-        self.data: np.ndarray[Any, Any] = (
+        self._data: np.ndarray[Any, Any] = (
             _aligned(self.nbytes * self.scale) if data is None else data.reshape(-1).view(np.uint8)
         )
         self.written: bool | np.ndarray[Any, Any] = data is not None
@@ -63,6 +63,27 @@ class Storage:
         self.argument = data is not None
         #: Seen by both cores of a logical NeuronCore.
         self.shared = buffer is MemoryRegion.shared_hbm
+        #: PSUM only: products that are not in ``data`` yet (``chip/waiting.py``).
+        self.waiting: Any = None
+
+    def described(self) -> Storage:
+        """The allocation without its bytes: what is kept of an on-chip tile that no tensor names any more."""
+        kept = Storage.__new__(Storage)
+        for name in Storage.__slots__:
+            setattr(kept, name, getattr(self, name))
+        kept._data = _NOTHING
+        return kept
+
+    @property
+    def data(self) -> np.ndarray[Any, Any]:
+        """The bytes."""
+        if self.waiting is not None:
+            waiting, self.waiting = self.waiting, None
+            waiting.settle()
+        return self._data
+
+
+_NOTHING = np.empty(0, np.uint8)
 
 
 def _aligned(nbytes: int) -> np.ndarray[Any, Any]:
@@ -91,8 +112,10 @@ def mark(
         return True
     if state is False:
         state = np.zeros(nbytes, np.uint8)
+    before = state[-1]
     window(state, itemsize, shape, strides, offset)[...] = _ONES[itemsize]
-    return state
+    # A tile filled piece by piece is looked through once, when its last byte is written.
+    return True if not before and state[-1] and bool((state == 1).all()) else state
 
 
 def covers(count: int, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> bool:
