@@ -13,11 +13,24 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+_KNOWN: dict[str, DType] = {}
+
 
 class DType(str):
     """The name of a storage format, comparable with NumPy's and PyTorch's name for the same format."""
 
     __slots__ = ()
+
+    def __new__(cls, name: object) -> DType:
+        """One object per name: what looks a format up finds it by identity."""
+        text = str(name)
+        made = _KNOWN.get(text)
+        if made is None:
+            made = _KNOWN[text] = super().__new__(cls, text)
+        return made
+
+    def __getnewargs__(self) -> tuple[str]:
+        return (str(self),)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, str):
@@ -65,7 +78,7 @@ float4_e2m1fn_x4 = DType("float4_e2m1fn_x4")
 
 #: ``float8_e4m3`` is the IEEE-style format with infinities (largest 240), ``float8_e4m3fn`` OCP's (largest 448).
 _STORAGE: dict[str, np.dtype[Any]] = {
-    str.__str__(name): np.dtype(kind)
+    name: np.dtype(kind)
     for name, kind in (
         (bool_, np.bool_), (int8, np.int8), (int16, np.int16), (int32, np.int32),
         (uint8, np.uint8), (uint16, np.uint16), (uint32, np.uint32),

@@ -16,8 +16,10 @@ from trainshed.chip.operands import flat
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.undefined import elements, tainted
+from trainshed.chip.waiting import waiting_for
 from trainshed.chip.words import MemoryRegion, engine, matmul_perf_mode, nc_version
 from trainshed.numerics.cast import to_float32
+from trainshed.numerics.formats import DTYPES, DType
 from trainshed.numerics.gemm import product
 from trainshed.numerics.mx import dequantise
 
@@ -161,11 +163,10 @@ def nc_matmul(
         if is_transpose:
             _pass_through(call, dst, stationary, moving)
         else:
-            first = flat(call.read_float("stationary", stationary))
-            second = flat(call.read_float("moving", moving))
-            if double:
+            first, second = call.read("stationary", stationary), call.read("moving", moving)
+            if double or first.ndim != 2 or second.ndim != 2:
                 first, second = first.reshape(contracted, rows), second.reshape(contracted, columns)
-            _multiply(call, dst, first, second, adds)
+            _multiply(call, dst, (first, second), (stationary.dtype, moving.dtype), adds)
     _matmul_state(dst)
     return record
 
@@ -238,23 +239,20 @@ def _adds_indirect(call: Call, dst: NkiTensor, accumulate: bool | None) -> Any:
     return True if seen.all() else seen if seen.any() else False
 
 
-def _multiply(call: Call, dst: NkiTensor, stationary: Array, moving: Array, adds: Any) -> None:
+def _multiply(call: Call, dst: NkiTensor, operands: tuple[Array, Array], kinds: tuple[DType, DType], adds: Any) -> None:
     """Write ``stationary.T @ moving``, added to what PSUM holds where ``adds`` says so: in float32, rounded once."""
+    stationary, moving = operands
+    if isinstance(adds, bool):
+        waits = waiting_for(call.core, dst, stationary.shape[1], moving.shape[1], stationary.shape[0], adds)
+        if waits is not None:
+            waits.append(stationary, moving, kinds)
+            _written(dst)
+            return
     with np.errstate(all="ignore"):
-        direct = not dst.is_indirect()
-        held = array(dst) if direct else None
-        if held is not None and held.dtype == np.float32 and not isinstance(adds, np.ndarray):
-            if not adds and held.ndim == 2 and held.strides[1] == 4:
-                product(stationary.T, moving, held)
-                _written(dst)
-                return
-            if adds:
-                np.add(held, product(stationary.T, moving).reshape(dst.shape), out=held)
-                return
-        result = product(stationary.T, moving).reshape(dst.shape)
+        result = product(to_float32(stationary, kinds[0]).T, to_float32(moving, kinds[1])).reshape(dst.shape)
         if adds is not False:
-            before = to_float32(held, dst.dtype) if held is not None else _held(dst, call)
-            result = result + before if adds is True else np.where(adds, result + before, result)
+            held = _held(dst, call) if dst.is_indirect() else to_float32(array(dst), dst.dtype)
+            result = result + held if adds is True else np.where(adds, result + held, result)
         call.write("dst", dst, result)
 
 
@@ -348,8 +346,11 @@ def nc_matmul_mx(
         attributes={"accumulate": _said(adds), "tile_position": position, "tile_size": size},
     )  # fmt: skip
     if call.values:
-        first = _decoded(call, "stationary", stationary, scales[0])
-        _multiply(call, dst, first, _decoded(call, "moving", moving, scales[1]), adds)
+        first, second = (
+            _decoded(call, *operand)
+            for operand in (("stationary", stationary, scales[0]), ("moving", moving, scales[1]))
+        )
+        _multiply(call, dst, (first, second), (DTYPES["float32"],) * 2, adds)
     _matmul_state(dst)
     return record
 

@@ -1,0 +1,87 @@
+"""Matmuls that wait: whoever looks at PSUM finds what one after another would have left there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainshed.chip import waiting
+from trainshed.chip.isa.move import memset
+from trainshed.chip.isa.tensor import nc_matmul
+
+
+@pytest.fixture
+def operands():
+    """Integers of 128 rows: [128, 128] and [128, 512], exact in any order of summation."""
+
+    def make(seed):
+        random = np.random.default_rng(seed)
+        return (random.integers(-3, 4, (128, n)).astype(np.float32) for n in (128, 512))
+
+    return make
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float8_e4m3"])
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 20])
+def test_sums_of_few_and_of_many(core, tile, empty, values, operands, dtype, count):
+    dst, expected = empty((128, 512), buffer="psum"), np.zeros((128, 512), np.float32)
+    for seed in range(count):
+        first, second = operands(seed)
+        nc_matmul(dst, tile(first, dtype), tile(second, dtype))
+        expected += first.T @ second
+    assert dst.storage.waiting is not None
+    assert np.array_equal(values(dst), expected)
+    assert dst.storage.waiting is None
+
+
+def test_operands_may_change_afterwards(core, tile, empty, values, operands):
+    first, second = operands(0)
+    dst, moving = empty((128, 512), buffer="psum"), tile(second)
+    nc_matmul(dst, tile(first), moving)
+    memset(moving, 0.0)
+    assert np.array_equal(values(dst), first.T @ second)
+
+
+def test_what_overwrites_counts_alone(core, tile, empty, values, operands):
+    dst = empty((128, 512), buffer="psum")
+    for seed in range(3):
+        first, second = operands(seed)
+        nc_matmul(dst, tile(first), tile(second), accumulate=False)
+    assert np.array_equal(values(dst), first.T @ second)
+    memset(dst, 2.0)
+    nc_matmul(dst, tile(first), tile(second))
+    nc_matmul(dst, tile(first), tile(second))
+    assert np.array_equal(values(dst), 2 + 2 * (first.T @ second))
+    nc_matmul(dst, tile(first), tile(second))
+    memset(dst[:, 0:4], 7.0)
+    got = values(dst)
+    assert (got[:, :4] == 7).all()
+    assert np.array_equal(got[:, 4:], (2 + 3 * (first.T @ second))[:, 4:])
+
+
+def test_views_of_one_tile_in_turn(core, tile, empty, values, operands):
+    dst = empty((128, 4, 512), buffer="psum")
+    parts = [dst[:, 0], dst[:, 2], dst[:, 2].reshape((128, 2, 256)), dst[:, 1:2]]
+    expected = np.zeros((128, 4, 512), np.float32)
+    for seed in range(8):
+        first, second = operands(seed)
+        nc_matmul(parts[seed % 4], tile(first), tile(second))
+        expected[:, (0, 2, 2, 1)[seed % 4]] += first.T @ second
+    assert np.array_equal(values(dst[:, 0:3]), expected[:, 0:3])
+
+
+def test_memory_is_used_again(core, tile, empty, values, operands):
+    first, second = operands(0)
+    for _ in range(5):
+        dst = empty((128, 512), buffer="psum")
+        nc_matmul(dst, tile(first), tile(second))
+        values(dst)
+    pools = core.state["matmul-buffers"]
+    assert [len(pool) for pool in pools.values()] == [1]
+    assert next(iter(pools.values()))[0][0].shape == (waiting.DEPTH, 128)
+
+
+def test_small_products_do_not_wait(core, tile, empty):
+    dst = empty((8, 16), buffer="psum")
+    nc_matmul(dst, tile(np.ones((32, 8), np.float32)), tile(np.ones((32, 16), np.float32)))
+    assert dst.storage.waiting is None
