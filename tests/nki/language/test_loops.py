@@ -205,3 +205,16 @@ def test_programs_share_what_is_in_shared_hbm():
 
     x = np.ones((4, 8), np.float32)
     np.testing.assert_array_equal(nki.simulate(kernel)[4](x), x * np.arange(1, 5)[:, None])
+
+
+def test_ds_is_a_slice_from_a_number_or_a_register(on_tiles):
+    x = np.arange(64, dtype=np.float32).reshape(4, 16)
+    np.testing.assert_array_equal(on_tiles(lambda t: nl.copy(t[:, nl.ds(3, 5)]), x), x[:, 3:8])
+
+    def parts(tile):
+        out = nl.zeros((4, 16), nl.float32)
+        for i in nl.dynamic_range(0, 16, 4):
+            nisa.tensor_copy(out[:, nl.ds(i, 4)], tile[:, nl.ds(i, 4)])
+        return out
+
+    np.testing.assert_array_equal(on_tiles(parts, x), x)
