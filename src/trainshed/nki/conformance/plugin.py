@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from trainshed.nki.conformance import ranks
+from trainshed.nki.conformance import suite
 from trainshed.nki.conformance.standins import install
 
 install()
@@ -67,7 +67,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from test.utils.test_orchestrator import Orchestrator
 
     Orchestrator._compiled_kernel = None
-    ranks.install()
+    suite.install()
 
 
 @pytest.hookimpl(wrapper=True)

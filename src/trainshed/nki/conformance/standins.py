@@ -13,6 +13,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from numpy._core import _dtype as numpy_dtype
 
 from trainshed.nki import typing as nki_typing
 from trainshed.numerics.formats import DTYPES, PACKED, DType, lookup
@@ -112,10 +113,24 @@ def _module(name: str, **content: Any) -> None:
         setattr(sys.modules[parent], child, module)
 
 
+def _name_packed_formats() -> None:
+    """Let NumPy know packed formats by name and print that name, as it does with the vendor's own dtypes.
+
+    ``np.zeros(…, dtype=nl.float8_e4m3fn_x4)`` makes one, and the suite tells them apart by ``str(array.dtype)``.
+    """
+    printed = numpy_dtype.__str__
+
+    def name_of(dtype: np.dtype[Any]) -> str:
+        return _packed_name(dtype) or printed(dtype)
+
+    for name in PACKED:
+        np.sctypeDict.setdefault(name, DTYPES[name].outside)  # type: ignore[arg-type]
+    numpy_dtype.__str__ = name_of
+
+
 def install() -> None:
     """Make every stand-in importable. What is really there stays."""
-    for name in PACKED:  # ``np.zeros(…, dtype=nl.float8_e4m3fn_x4)``: the vendor's formats are known to NumPy by name
-        np.sctypeDict.setdefault(name, DTYPES[name].outside)  # type: ignore[arg-type]
+    _name_packed_formats()
     formats = {name: dtype.outside for name, dtype in DTYPES.items()}
     _module(
         "neuron_dtypes",

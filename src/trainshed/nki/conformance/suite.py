@@ -1,7 +1,7 @@
-"""Cases of several ranks, which the library's suite runs on hardware only, run as ranks of virtual cores.
+"""How the suite's own machinery meets virtual cores, where a simulator alone does not do.
 
-The suite's simulation mode calls a simulator once per case; its cases of collectives have inputs and results of
-each rank instead. Results are left where the suite's validation looks for those of each rank.
+Its simulation mode calls a simulator once per case; its cases of collectives, which it runs on hardware only, have
+inputs and results of each rank instead. Their results are left where its validation looks for those of each rank.
 """
 
 from __future__ import annotations
@@ -40,10 +40,21 @@ def run_ranks(case: Any, ranks: int) -> list[dict[str, np.ndarray[Any, Any]]]:
     return outputs
 
 
+class Packed(np.ndarray[Any, Any]):
+    """An array of a packed format: like the vendor's dtypes, and unlike NumPy's records, it is no plain number."""
+
+    def astype(self, dtype: Any, *args: Any, **kwargs: Any) -> Any:
+        """As of any array, but never to a number."""
+        if self.dtype.names and np.dtype(dtype) != self.dtype:
+            raise TypeError(f"{self.dtype} holds four elements: cast it by neuron_dtypes.static_cast")
+        return super().astype(dtype, *args, **kwargs)
+
+
 def install() -> None:
-    """Let the suite's orchestrator run cases of several ranks."""
+    """Let the suite's orchestrator run cases of several ranks, and its validation unpack packed results."""
     from test.utils.common_dataclasses import INF_ARTIFACT_DIR_NAME
     from test.utils.exceptions import InferenceException
+    from test.utils.output_validator import OutputValidator
     from test.utils.test_orchestrator import Orchestrator
 
     run_one = Orchestrator._run_simulator_inference
@@ -63,4 +74,11 @@ def install() -> None:
             raise InferenceException(str(error)) from error
         return folder
 
+    read = OutputValidator.__read_all_output_tensors__
+
+    def read_packed(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        found = read(self, *args, **kwargs)
+        return {name: value.view(Packed) if value.dtype.names else value for name, value in found.items()}
+
     Orchestrator._run_simulator_inference = run
+    OutputValidator.__read_all_output_tensors__ = read_packed
