@@ -11,7 +11,7 @@ from trainshed.chip.activations import activate, activation_function
 from trainshed.chip.alu import Array, Operator, operator
 from trainshed.chip.call import Call
 from trainshed.chip.isa.reduce import check_initial
-from trainshed.chip.operands import column, direct, per_partition, tiles
+from trainshed.chip.operands import column, direct, indirection, per_partition, tiles
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import engine, nc_version
@@ -19,6 +19,10 @@ from trainshed.chip.words import reduce_cmd as _cmd
 
 reduce_cmd = _cmd  # the parameter of the same name hides it
 _REDUCING = (_cmd.reduce, _cmd.reset_reduce)
+#: What the registers are reset to for operators that only ScalarE accumulates with.
+_IDENTITY = {"abs_max": 0.0, "abs_min": np.inf}
+_FLOATS = ("float8_e4m3", "float8_e5m2", "float16", "bfloat16", "float32", "tfloat32")
+_INTEGERS = ("int8", "int16", "int32", "uint8", "uint16")
 
 
 def _check_column(call: Call, operand: str, value: Any, data: NkiTensor) -> None:
@@ -54,13 +58,21 @@ def _registers(call: Call, data: NkiTensor, command: Any, op: Operator | None, o
     lanes = slice(data.start_partition, data.start_partition + data.shape[0])
     registers = call.core.hidden.scalar
     if command in (_cmd.reset, _cmd.reset_reduce):
-        identity = 0.0 if op is None or op.identity is None else op.identity
-        registers[lanes] = identity
+        registers[lanes] = 0.0 if op is None else _IDENTITY.get(op.name, op.identity)
     if command in _REDUCING and op is not None:
         with np.errstate(all="ignore"):
-            whole = op.reduce(output.reshape(output.shape[0], -1), 1)
+            whole = _reduced(op, output.reshape(output.shape[0], -1))
             registers[lanes] = op.apply(registers[lanes].reshape(-1, 1), whole)[:, 0]
     return registers[lanes].reshape(-1, 1)
+
+
+def _reduced(op: Operator, values: Array) -> Array:
+    """Each row by ``op``, as ``[P, 1]``. By magnitude the element itself is kept, of equal ones the last."""
+    if op.name not in _IDENTITY:
+        return op.reduce(values, 1)
+    sizes = np.abs(values[:, ::-1])
+    place = (sizes.argmax if op.name == "abs_max" else sizes.argmin)(axis=1)
+    return np.take_along_axis(values, values.shape[1] - 1 - place[:, None], axis=1)
 
 
 def _activated(
@@ -69,9 +81,6 @@ def _activated(
 ) -> Instruction:  # fmt: skip
     """What all activations do once their rules hold: the record, the function, the reduction."""
     function = activation_function(call, op)
-    call.require(
-        not (dst.is_indirect() and dst.buffer.value == "psum"), "dst", "scattered to", "psum", "sbuf", "indirection"
-    )
     record = call.issue(
         engine.scalar, (data, *opcode_reads), (dst, reduce_res), elements=dst.free_size,
         attributes={"op": function.name, "reduce_cmd": command.name, **attributes},
@@ -80,8 +89,8 @@ def _activated(
         if isinstance(parameter, NkiTensor):
             parameter = column(call.read_column("relu_param", parameter, data.shape[0]), data.ndim)
         output = activate(call, function, values(), np.asarray(parameter, np.float32))
-        call.write("dst", dst, output)
         result = _registers(call, data, command, reduction, output)
+        call.write("dst", dst, output)
         if reduce_res is not None:
             call.write("reduce_res", reduce_res, result)
     return record
@@ -107,6 +116,7 @@ def _activation(
 ) -> Instruction:  # fmt: skip
     tiles(call, data=data, dst=dst)
     call.same_elements("dst", dst, data)
+    indirection(call, engine.scalar, (engine.scalar,), dst, "data", data)
     _check_column(call, "scale", scale, data)
     _check_column(call, "bias", bias, data)
     if isinstance(scale, NkiTensor):
@@ -115,6 +125,9 @@ def _activation(
         call.require(str(bias.dtype) != "tfloat32", "bias", "dtype", bias.dtype, "any but tfloat32", "dtype")
     elif bias is not None and call.version < nc_version.gen3:
         call.require(bias == 0, "bias", "number on NeuronCore-v2", bias, "a (P, 1) tile", "generation")
+    if call.version < nc_version.gen3 and isinstance(bias, NkiTensor):
+        by_reciprocal = activation_function(call, op).name == "reciprocal"
+        call.require(not by_reciprocal, "bias", "of reciprocal on NeuronCore-v2", bias, "None", "generation")
     reduction = _check_reduction(call, data, reduce_op, reduce_res, command, ("add",))
 
     def values() -> Array:
@@ -173,6 +186,7 @@ def activate2(
     call.generation(nc_version.gen4)
     tiles(call, data=data, dst=dst)
     call.same_elements("dst", dst, data)
+    indirection(call, engine.scalar, (engine.scalar,), dst, "data", data)
     pair = (_step(call, "op0", op0), _step(call, "op1", op1))
     call.require(pair in _PAIRS, "op0, op1", "operators", pair, "one of the six pairs of its page", "operator")
     call.require(not (reverse0 and pair[0] == "bypass"), "reverse0", "without op0", reverse0, "False", "reverse")
@@ -202,6 +216,13 @@ def activate2(
     )  # fmt: skip
 
 
+def _check_dtypes(call: Call, **operands: tuple[Any, tuple[str, ...]]) -> None:
+    """The dtypes that operands may have; numbers and None have none."""
+    for operand, (tensor, legal) in operands.items():
+        if isinstance(tensor, NkiTensor) and tensor.dtype not in legal:
+            raise call.fail(operand, "dtype", tensor.dtype, ", ".join(legal), "dtype")
+
+
 def exponential(
     dst: NkiTensor, src: NkiTensor, max_value: Any = 0.0, reduce_res: NkiTensor | None = None,
     reduce_cmd: reduce_cmd = _cmd.idle, reduce_init: Any = 0.0, name: str | None = None,
@@ -215,14 +236,18 @@ def exponential(
     call.generation(nc_version.gen4)
     tiles(call, src=src, dst=dst)
     call.same_elements("dst", dst, src)
+    indirection(call, engine.vector, (engine.vector,), dst, "src", src)
     for operand, tensor in (("src", src), ("dst", dst)):
         call.require(tensor.ndim <= 5, operand, "free dimensions", tensor.ndim - 1, "at most 4", "dimensions")
+    _check_dtypes(call, src=(src, (*_FLOATS[:-1], *_INTEGERS, "uint32")), dst=(dst, (*_FLOATS, *_INTEGERS)),
+                  max_value=(max_value, ("float32",)), reduce_init=(reduce_init, ("float32",)),
+                  reduce_res=(reduce_res, _FLOATS))  # fmt: skip
     _check_column(call, "max_value", max_value, src)
     if reduce_res is not None:
         tiles(call, reduce_res=reduce_res)
         direct(call, reduce_res=reduce_res)
         per_partition(call, "reduce_res", reduce_res, src)
-    lanes = begin(call, src, reduce_cmd, tuple(_cmd), result=reduce_res)
+    lanes = begin(call, src, reduce_cmd, (_cmd.idle, *_REDUCING, _cmd.load_reduce), result=reduce_res)
     check_initial(call, "reduce_init", reduce_cmd, reduce_init, src, unset=0.0)
     add = operator(call, "reduce_op", "add")
     record = call.issue(
