@@ -192,7 +192,7 @@ def free(call: Call, operand: str, tensor: NkiTensor, on: engine) -> Array:
     """Element addresses of a free-indirect view as ``[P, num_elem]``.
 
     The i-th offset of a group of G partitions is ``index[i % G, i // G]`` of the group's rows; G is 32 on TensorE
-    and 16 elsewhere.
+    and 16 elsewhere. A last group of fewer partitions has as many offsets as it has rows (those of i < rows).
     """
     indirection = tensor.indirection
     assert indirection is not None
@@ -205,19 +205,19 @@ def free(call: Call, operand: str, tensor: NkiTensor, on: engine) -> Array:
         )  # fmt: skip
     indices = index_values(call, operand, indirection.index)
     partitions, count = tensor.shape
-    indices = indices.reshape(partitions, -1)
-    group = min(GROUP.get(on, GROUP_OTHERS), partitions)
-    if partitions % group or count > group * indices.shape[1]:
-        raise call.fail(
-            operand, "offsets asked of a group", count, f"at most {group * indices.shape[1]}", "indirection"
-        )
-    offsets = indices.reshape(partitions // group, group, -1).transpose(0, 2, 1).reshape(partitions // group, -1)
-    offsets = offsets[:, :count]
+    indices, group = indices.reshape(partitions, -1), GROUP.get(on, GROUP_OTHERS)
+    least = partitions % group or group * indices.shape[1]
+    if count > least:
+        raise call.fail(operand, "offsets asked of a group", count, f"at most {least}", "indirection")
+    groups = -(-partitions // group)
+    if partitions % group:
+        indices = np.concatenate((indices, np.zeros((groups * group - partitions, indices.shape[1]), np.int64)))
+    offsets = indices.reshape(groups, group, -1).transpose(0, 2, 1).reshape(groups, -1)[:, :count]
     if offsets.size and (offsets.min() < 0 or offsets.max() >= indirection.limit):
         wrong = offsets[(offsets < 0) | (offsets >= indirection.limit)][0]
         raise call.fail(operand, "index out of bounds", int(wrong), f"0 to {indirection.limit - 1}", "out-of-bounds")
     starts = tensor.offset + np.arange(partitions)[:, None] * tensor.strides[0]
-    addresses: Array = starts + np.repeat(offsets, group, axis=0) * indirection.stride
+    addresses: Array = starts + np.repeat(offsets, group, axis=0)[:partitions] * indirection.stride
     return addresses
 
 
