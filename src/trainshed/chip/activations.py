@@ -66,17 +66,18 @@ def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
 
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)): where the exponential overflows, that is 0."""
-    result = np.negative(x)
+    result: Array = np.negative(x)
     np.exp(result, out=result)
     result += _F32(1)
-    return np.divide(_F32(1), result, out=result)
+    np.divide(_F32(1), result, out=result)
+    return result
 
 
 def _softplus(x: Array) -> Array:
     """max(x, 0) + log(1 + y) with y = exp(-|x|), and what 1 + y rounds off (log1p would take several times longer)."""
     small = np.exp(-np.abs(x))
     whole = small + _F32(1)
-    result = whole - _F32(1)
+    result: Array = whole - _F32(1)
     np.subtract(small, result, out=result)
     result /= whole
     result += np.log(whole)

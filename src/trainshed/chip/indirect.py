@@ -24,6 +24,12 @@ from trainshed.chip.words import engine, nc_version
 #: Partitions that share a list of free offsets, by engine. Source: ``NkiTensor.indirect``.
 GROUP = {engine.tensor: 32}
 GROUP_OTHERS = 16
+#: Instructions with operands that may be ``.indirect()`` views. Source: "Tensor indirection" on each of their pages.
+TAKE_FREE = frozenset([
+    "activate2", "activation", "activation_reduce", "exponential", "nc_matmul", "nc_matmul_mx", "tensor_copy",
+    "tensor_copy_predicated", "tensor_reduce", "tensor_scalar", "tensor_scalar_cumulative", "tensor_scalar_reduce",
+    "tensor_tensor",
+])  # fmt: skip
 
 
 def index_values(call: Call, operand: str, index: NkiTensor | VirtualRegister) -> Array:
@@ -198,6 +204,8 @@ def free(call: Call, operand: str, tensor: NkiTensor, on: engine) -> Array:
     assert indirection is not None
     assert isinstance(indirection.index, NkiTensor)
     call.generation(nc_version.gen4)
+    if call.opcode not in TAKE_FREE:
+        raise call.fail(operand, "view", "indirect", "one that is not indirect", "indirection")
     if indirection.index.start_partition % 32:
         raise call.fail(
             f"index of {operand}", "start partition", indirection.index.start_partition, "a multiple of 32",

@@ -415,9 +415,12 @@ class NkiTensor(NKIObject):
             raise self._fail("indirect", "tensor", self, "an on-chip tensor that is not indirect")
         if index.shape[0] != self.shape[0]:
             raise self._fail("indirect", "partitions of the index", index.shape[0], str(self.shape[0]))
+        columns = _merge(self.shape[1:], self.strides[1:])
+        if columns is None:
+            raise self._fail("indirect", "free dimensions", self.get_pattern()[1:], "columns one stride apart")
         count = index.size if num_elem is None else int(num_elem)
         view = self._make((self.shape[0], count), (self.strides[0], 0))
-        view.indirection = Indirection(kind="free", index=index, stride=self.strides[-1], limit=self.free_size, dim=1)
+        view.indirection = Indirection(kind="free", index=index, stride=columns[1], limit=columns[0], dim=1)
         return view
 
     def check_bounds(self, method: str) -> None:
