@@ -65,12 +65,10 @@ def test_the_record_is_the_same_without_values():
 
 def test_a_run_in_another_process_agrees():
     program = f"import runpy; print(runpy.run_path({__file__!r})['digest']())"
-    digests = set()
-    for seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": seed}
-        command = [sys.executable, "-c", program]
-        digests.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
-    assert digests == {digest() + "\n"}
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == digest() + "\n"
 
 
 def test_cores_draw_numbers_of_their_own():
