@@ -40,3 +40,13 @@ def test_a_seed_spreads_to_words_that_differ_and_are_not_0():
 
 def test_unit_is_below_1():
     assert unit(np.array([0, 255, 256, 2**32 - 1], np.uint32)).tolist() == [0, 0, 2**-24, 1 - 2**-24]
+
+
+def test_xorwow_from_the_published_state_gives_the_published_words():
+    """Words of ``xorwow()`` as printed in Marsaglia's paper, which D's standard library and others test against."""
+    xorwow = Xorwow(1)
+    xorwow.state[7, 0] = [123456789, 362436069, 521288629, 88675123, 5783321, 6615241]
+    assert xorwow.draw(slice(7, 8), 10)[0].tolist() == [
+        246875399, 3690007200, 1264581005, 3906711041, 1866187943,
+        2481925219, 2464530826, 1604040631, 3653403911, 3578085384,
+    ]  # fmt: skip

@@ -131,6 +131,19 @@ def test_activation_reduce_starts_from_zero_and_sums(core, tile, empty, values):
                        np.exp(data.astype(np.float64)).sum((1, 2)), rtol=1e-6)  # fmt: skip
 
 
+def test_a_result_that_lies_in_dst_or_in_the_data(core, tile, values):
+    data = some((16, 12))
+    whole = tile(data)
+    activation(whole, "copy", whole, reduce_op="add", reduce_res=whole[:, 5:6], reduce_cmd=cmd.reset_reduce)
+    golden = data.copy()
+    golden[:, 5] = data.sum(1, dtype=np.float64)
+    assert np.allclose(values(whole), golden, rtol=1e-6)
+    whole, total = tile(data), tile(np.zeros((16, 1), np.float32))
+    activation_reduce(whole[:, 1:12], "copy", whole[:, 0:11], "add", total)
+    assert np.array_equal(values(whole), np.concatenate((data[:, :1], data[:, :11]), axis=1))
+    assert np.allclose(values(total)[:, 0], data[:, :11].sum(1, dtype=np.float64), rtol=1e-6)
+
+
 # --- activate2 ----------------------------------------------------------------------------------------------------
 
 PAIRS = {
@@ -259,6 +272,17 @@ def test_a_number_as_bias_needs_neuroncore_v3(make_core, tile, empty):
     activation(empty((4, 4)), "exp", data, bias=tile(np.ones((4, 1), np.float32)), scale=2.0)
     make_core("trn2")
     assert activation(empty((4, 4)), "exp", tile(some((4, 4))), bias=1.0).opcode == "activation"
+
+
+def test_reciprocal_takes_no_bias_on_neuroncore_v2(make_core, tile, empty):
+    for chip in ("trn1", "trn2"):
+        make_core(chip)
+        data, bias = tile(some((4, 4))), tile(np.ones((4, 1), np.float32))
+        activation(empty((4, 4)), "reciprocal", data)
+        if chip == "trn1":
+            assert rule(lambda: activation(empty((4, 4)), "reciprocal", data, bias=bias)) == "generation"  # noqa: B023
+        else:
+            activation(empty((4, 4)), "reciprocal", data, bias=bias)
 
 
 @pytest.mark.parametrize("chip", ["trn1", "trn2"])
