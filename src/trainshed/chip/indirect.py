@@ -117,7 +117,11 @@ def _by_row(tensor: NkiTensor, data: Array) -> Array:
     count = max((data.size - 1 - tensor.offset - _reach(tensor)) // step + 1, 0)
     shape, strides = (count, *tensor.shape[1:]), (step, *tensor.strides[1:])
     return np.ndarray(
-        shape, data.dtype, data.view(np.uint8).data, tensor.offset * size if count else 0, tuple(s * size for s in strides)
+        shape,
+        data.dtype,
+        data.view(np.uint8).data,
+        tensor.offset * size if count else 0,
+        tuple(s * size for s in strides),
     )
 
 

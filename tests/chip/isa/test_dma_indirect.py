@@ -137,6 +137,19 @@ def test_a_vector_offset_gathers_rows(core, tile, empty, values, kind):
     np.testing.assert_array_equal(values(dst), data[index[:, 0], 1:5].astype(ml_dtypes.bfloat16))
 
 
+@pytest.mark.parametrize("kind", ["bfloat16", "float8_e4m3", "float8_e8m0fnu", "bool_", "int16", "float4_e2m1fn_x4"])
+def test_rows_of_any_dtype_are_gathered_and_scattered(core, tile, values, kind):
+    store = DType(kind).storage
+    bits = np.random.default_rng(0).integers(0, 2 if kind == "bool_" else 100, (7, 4 * store.itemsize), np.uint8)
+    data = bits.view(store)
+    near, far = tile(np.zeros((3, 4), store), kind), tile(np.zeros((7, 4), store), kind, HBM)
+    where = tile(column(6, 1, 2))
+    dma_copy(near, tile(data, kind, HBM).ap([[4, 3], [1, 4]], vector_offset=where))
+    dma_copy(far.ap([[4, 3], [1, 4]], vector_offset=where), near)
+    assert values(near).tobytes() == data[[6, 1, 2]].tobytes()
+    assert values(far)[[6, 1, 2]].tobytes() == data[[6, 1, 2]].tobytes()
+
+
 def test_the_first_stride_of_the_pattern_does_not_matter(core, tile, empty, values):
     data = random(9, 2, 3)
     for stride in (0, 1, 6, 99):
