@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint validate evidence fit bench clean
+.PHONY: demo test lint validate evidence fit bench conformance clean
 
 demo: $(VENV)/.demo ## Llama-3.1-405B training and GPT-OSS-120B serving on Trainium3, against Trainium2 and Nvidia
 	$(BIN)/trainshed demo --out build/demo
@@ -29,6 +29,9 @@ evidence: $(VENV)/.dev ## the table behind every answer's evidence, each group l
 bench: $(VENV)/.dev ## speed, each figure with a ratio
 	$(BIN)/python bench/plan.py
 
+conformance: $(VENV)/.conformance ## AWS's kernel library's own suite (NKI_LIBRARY=path) on us; rewrites docs/conformance.md
+	$(BIN)/python -m trainshed.nki.conformance $(NKI_LIBRARY) --page docs/conformance.md
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -39,6 +42,10 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.conformance: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[conformance]'
+	touch $@ $(VENV)/.dev $(VENV)/.demo
 
 clean:
 	rm -rf build $(VENV)

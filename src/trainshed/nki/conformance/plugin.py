@@ -14,7 +14,8 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,6 +45,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of ours beside the suite's."""
     group = parser.getgroup("conformance")
     group.addoption("--conformance-results", default=None, help="append each case's outcome to this file")
+    group.addoption("--conformance-only", default=None, help="run only the cases listed in this file")
+    group.addoption("--conformance-except", default=None, help="run all but the cases listed in this file")
     group.addoption("--conformance-timeout", type=float, default=0.0, help="seconds a case may take; 0: no limit")
 
 
@@ -64,10 +67,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """The suite asks in every mode what was compiled; in simulation nothing was."""
-    from test.utils.test_orchestrator import Orchestrator
-
-    Orchestrator._compiled_kernel = None
+    import_module("test.utils.test_orchestrator").Orchestrator._compiled_kernel = None
     suite.install()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the cases asked for."""
+    for option, listed_stay in (("--conformance-only", True), ("--conformance-except", False)):
+        path = config.getoption(option)
+        if path:
+            listed = set(Path(path).read_text().splitlines())
+            dropped = [item for item in items if (item.nodeid in listed) is not listed_stay]
+            items[:] = [item for item in items if (item.nodeid in listed) is listed_stay]
+            config.hook.pytest_deselected(items=dropped)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -78,14 +90,14 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         return (yield)
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        error = CaseTimeoutError(f"takes longer than {seconds:g} s")
+        error = type("CaseTimeoutError", (CaseTimeoutError,), {"__str__": lambda _: f"takes longer than {seconds:g} s"})
         cores = [thread for thread in threading.enumerate() if thread.name.startswith("neuroncore-")]
         for thread in cores:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(thread.ident or 0), ctypes.py_object(CaseTimeoutError)
             )
         if not cores:
-            raise error
+            raise error()
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)
@@ -97,9 +109,9 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:
     """Keep the first cause of a failure, not the suite's wrapping of it."""
-    report: Any = yield
+    report = yield
     if call.excinfo is not None and not report.skipped:
         report.conformance_cause = cause(call.excinfo.value)
     return report
@@ -120,9 +132,29 @@ def cause(error: BaseException) -> str:
 class _Recorder:
     """Writes outcomes."""
 
-    def __init__(self, path: Path, root: Path) -> None:
-        self._path, self._root = path, root
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._seconds: dict[str, float] = {}
+        self._total = 0
+
+    def _announce(self, count: int) -> None:
+        if count != self._total:
+            self._total = count
+            self._append({"total": count})
+
+    def _append(self, row: dict[str, Any]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """How many cases there are, without workers."""
+        if session.items:
+            self._announce(len(session.items))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """How many cases there are, as the workers found."""
+        self._announce(len(ids))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """The outcome of a case, once its call has ended or its setup has failed."""
@@ -130,16 +162,15 @@ class _Recorder:
         if report.when == "teardown" or (report.when == "setup" and report.passed):
             return
         outcome = "xfailed" if hasattr(report, "wasxfail") and report.skipped else report.outcome
-        row = {
+        why = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
+        self._append({
             "case": report.nodeid, "outcome": outcome, "seconds": round(self._seconds.pop(report.nodeid), 3),
-            "cause": getattr(report, "conformance_cause", ""),
-        }  # fmt: skip
-        with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            "cause": getattr(report, "conformance_cause", why),
+        })  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Record on the controlling process only."""
     path = config.getoption("--conformance-results")
     if path and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(_Recorder(Path(path), config.rootpath), "conformance-recorder")
+        config.pluginmanager.register(_Recorder(Path(path)), "conformance-recorder")

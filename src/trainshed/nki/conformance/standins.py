@@ -71,7 +71,8 @@ def sizeinbytes(dtype: Any) -> int:
 def finfo(dtype: Any) -> Any:
     """Limits of a floating-point format (of the elements, where it is packed)."""
     kind = _outside(dtype)
-    return ml_dtypes.finfo(PACKED.get(_packed_name(kind) or "", kind))
+    limits: Any = ml_dtypes.finfo
+    return limits(PACKED.get(_packed_name(kind) or "", kind))
 
 
 def is_float_type(dtype: Any) -> bool:

@@ -7,12 +7,15 @@ inputs and results of each rank instead. Their results are left where its valida
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from trainshed.nki.run import Kernel
 from trainshed.nki.world import simulate_ranks
+
+Array = np.ndarray[Any, Any]
 
 
 def inputs_of_ranks(case: Any, ranks: int) -> list[dict[str, Any]]:
@@ -22,10 +25,15 @@ def inputs_of_ranks(case: Any, ranks: int) -> list[dict[str, Any]]:
     return [{name.removesuffix(".must_alias_input"): value for name, value in one.items()} for one in of_rank]
 
 
-def run_ranks(case: Any, ranks: int) -> list[dict[str, np.ndarray[Any, Any]]]:
-    """Each rank's outputs by the names of the references, for one ``KernelArgs`` of the suite."""
-    from test.utils.common_dataclasses import normalize_golden_output
+def as_reference(value: Any, dtype: np.dtype[Any]) -> Array:
+    """An output in the dtype of its reference; containers of a packed format keep their bits, as in a file."""
+    array = np.asarray(value)
+    return array.view(dtype) if array.dtype.names and array.dtype.itemsize == dtype.itemsize else array.astype(dtype)
 
+
+def run_ranks(case: Any, ranks: int) -> list[dict[str, Array]]:
+    """Each rank's outputs by the names of the references, for one ``KernelArgs`` of the suite."""
+    normalize_golden_output = import_module("test.utils.common_dataclasses").normalize_golden_output
     kernel = case.kernel_func if isinstance(case.kernel_func, Kernel) else Kernel(case.kernel_func)
     version = case.compiler_input.platform_target.get_nc_gen()
     returned = simulate_ranks(
@@ -36,7 +44,7 @@ def run_ranks(case: Any, ranks: int) -> list[dict[str, np.ndarray[Any, Any]]]:
         golden = normalize_golden_output(case.validation_args.golden_output, rank)
         arrays = values if isinstance(values, tuple | list) else [values]
         pairs = zip(golden.items(), arrays, strict=True)
-        outputs.append({name: np.asarray(value, dtype=like.dtype) for (name, like), value in pairs})
+        outputs.append({name: as_reference(value, like.dtype) for (name, like), value in pairs})
     return outputs
 
 
@@ -52,18 +60,18 @@ class Packed(np.ndarray[Any, Any]):
 
 def install() -> None:
     """Let the suite's orchestrator run cases of several ranks, and its validation unpack packed results."""
-    from test.utils.common_dataclasses import INF_ARTIFACT_DIR_NAME
-    from test.utils.exceptions import InferenceException
-    from test.utils.output_validator import OutputValidator
-    from test.utils.test_orchestrator import Orchestrator
-
-    run_one = Orchestrator._run_simulator_inference
+    subfolder = import_module("test.utils.common_dataclasses").INF_ARTIFACT_DIR_NAME
+    inference_error = import_module("test.utils.exceptions").InferenceException
+    validator = import_module("test.utils.output_validator").OutputValidator
+    orchestrator = import_module("test.utils.test_orchestrator").Orchestrator
+    setup = import_module("test.utils.simulation_setup")
+    run_one = orchestrator._run_simulator_inference
 
     def run(self: Any, case: Any) -> Any:
         ranks = case.inference_args.collective_ranks
         if ranks == 1:
             return run_one(self, case)
-        folder = os.path.join(self.fs_config.artifacts_output_directory_path, INF_ARTIFACT_DIR_NAME)
+        folder = os.path.join(self.fs_config.artifacts_output_directory_path, subfolder)
         try:
             for rank, outputs in enumerate(run_ranks(case, ranks)):
                 place = os.path.join(folder, f"output_worker_{rank}")
@@ -71,14 +79,30 @@ def install() -> None:
                 for name, values in outputs.items():
                     values.tofile(os.path.join(place, f"{name}.bin"))
         except Exception as error:
-            raise InferenceException(str(error)) from error
+            raise inference_error(str(error)) from error
         return folder
 
-    read = OutputValidator.__read_all_output_tensors__
+    read = validator.__read_all_output_tensors__
 
     def read_packed(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         found = read(self, *args, **kwargs)
         return {name: value.view(Packed) if value.dtype.names else value for name, value in found.items()}
 
-    Orchestrator._run_simulator_inference = run
-    OutputValidator.__read_all_output_tensors__ = read_packed
+    simulate = setup.simulate_kernel
+
+    def simulate_one(case: Any) -> dict[str, Array]:
+        os.environ["NKI_NC_VERSION"] = case.compiler_input.platform_target.get_nc_gen()
+        if case.validation_args is None:
+            raise ValueError("a simulated case needs validation_args")
+        found = simulate(case.kernel_func, case.kernel_input or {}, case.compiler_input.logical_nc_config)
+        golden = normalized(case.validation_args.golden_output)
+        if len(found) != len(golden):
+            raise RuntimeError(f"the kernel returned {len(found)} outputs; the case has {list(golden)}")
+        return {
+            name: as_reference(value, like.dtype) for (name, like), value in zip(golden.items(), found, strict=True)
+        }
+
+    normalized = import_module("test.utils.common_dataclasses").normalize_golden_output
+    setup.__dict__["run_simulator_inference"] = simulate_one
+    orchestrator._run_simulator_inference = run
+    validator.__read_all_output_tensors__ = read_packed

@@ -1,0 +1,132 @@
+"""What a run of AWS's kernel library's suite gave: one JSON object a line, and the page made of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+#: How the suite names what it leaves out of simulations by its own list.
+SLOW = "slow simulation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One case."""
+
+    case: str
+    """Its node id in pytest."""
+    outcome: str
+    """``passed``, ``failed``, ``skipped`` or ``xfailed``."""
+    seconds: float
+    cause: str = ""
+    """Of a failure the first error, of a skipped case the suite's reason."""
+
+    @property
+    def module(self) -> str:
+        """``test_rope`` of ``…/test_rope.py::TestRope::test_x[…]``."""
+        return Path(self.case.split("::")[0]).stem
+
+    @property
+    def name(self) -> str:
+        """``test_x[…]``."""
+        return self.case.split("::", 1)[1].split("::")[-1] if "::" in self.case else self.case
+
+    @property
+    def counts(self) -> bool:
+        """Whether it ran or should have: not what the suite leaves out of simulations itself."""
+        return self.outcome != "skipped" or SLOW not in self.cause
+
+
+def read(path: Path) -> dict[str, Outcome]:
+    """The last outcome of every case. A line cut short by an interruption is left out."""
+    found: dict[str, Outcome] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if "case" in row:
+            found[row["case"]] = Outcome(**row)
+    return found
+
+
+def total(path: Path) -> int | None:
+    """How many cases the run that writes this file has, once it knows."""
+    for line in path.read_text().splitlines() if path.exists() else ():
+        if line.startswith('{"total"'):
+            return int(json.loads(line)["total"])
+    return None
+
+
+def share(outcomes: Iterable[Outcome]) -> tuple[int, int, float]:
+    """Cases that passed, cases that count, and the share in percent."""
+    counting = [item for item in outcomes if item.counts]
+    passed = sum(item.outcome in ("passed", "xfailed") for item in counting)
+    return passed, len(counting), 100 * passed / len(counting) if counting else 0.0
+
+
+def page(outcomes: Mapping[str, Outcome], *, selection: str, facts: Mapping[str, str]) -> str:
+    """The Markdown page: totals, modules, every failure with its cause."""
+    passed, count, percent = share(outcomes.values())
+    lines = [
+        "# Conformance: AWS's kernel library's own suite on virtual NeuronCores",
+        "",
+        "Written by `make conformance NKI_LIBRARY=path` (`python -m trainshed.nki.conformance path`). The library's",
+        "files are untouched; a pytest plugin of ours supplies the simulator its `--test-mode simulation` looks for",
+        "and what its suite imports and nobody publishes.",
+        "",
+        f"**{passed:,} of {count:,} cases pass ({percent:.2f} %)**: {selection}.",
+        "",
+        *[f"- {name}: {value}" for name, value in facts.items()],
+        "",
+        *_modules(outcomes),
+        *_failures([item for item in outcomes.values() if item.outcome == "failed"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _modules(outcomes: Mapping[str, Outcome]) -> list[str]:
+    """The table by module."""
+    by_module: dict[str, list[Outcome]] = defaultdict(list)
+    for item in outcomes.values():
+        if item.counts:
+            by_module[item.module].append(item)
+    lines = [
+        "## By module", "",
+        "| module | passed | failed | skipped by the suite | seconds |", "|---|---:|---:|---:|---:|",
+    ]  # fmt: skip
+    for module, items in sorted(by_module.items()):
+        kinds = [item.outcome for item in items]
+        good = kinds.count("passed") + kinds.count("xfailed")
+        seconds = sum(item.seconds for item in items)
+        lines.append(f"| {module} | {good} | {kinds.count('failed')} | {kinds.count('skipped')} | {seconds:.1f} |")
+    return [*lines, ""]
+
+
+def _failures(failed: Sequence[Outcome]) -> list[str]:
+    """Every failure, those of one cause together."""
+    if not failed:
+        return ["## Failures", "", "None."]
+    by_cause: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    for item in failed:
+        by_cause[item.module, kind_of(item.cause)].append(item)
+    lines = ["## Failures", ""]
+    for (module, _), items in sorted(by_cause.items(), key=lambda pair: (-len(pair[1]), pair[0])):
+        lines += [f"### {module}: {len(items)}", "", f"{portable(items[0].cause)}", ""]
+        lines += [f"- `{item.name}`" for item in sorted(items, key=lambda item: item.name)]
+        lines.append("")
+    return lines[:-1]
+
+
+def kind_of(cause: str) -> str:
+    """A cause without the numbers and places in which cases differ."""
+    return re.sub(r"\d+", "#", portable(cause))[:120]
+
+
+def portable(cause: str) -> str:
+    """A cause in one line, without folders of this machine."""
+    return re.sub(r"/\S*/(?=[\w.]+\.py)", "", " ".join(cause.split())) or "no message"
