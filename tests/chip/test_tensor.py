@@ -127,6 +127,10 @@ def test_ap_addresses_storage_as_as_strided_does(offset, outer, stride, inner):
         (lambda t: t.indirect(t[0:2]), "partitions of the index"),
         (lambda t: t.view("complex64"), "complex64"),
         (lambda t: t.__setitem__(0, 1), "nl.store"),
+        (lambda t: t[:, 0:1.5], "bound of dimension 1: 1.5"),
+        (lambda t: t[:, DynamicSlice(0.5, 2)], "bound of dimension 1: 0.5"),
+        (lambda t: list(t), "iteration"),
+        (lambda t: np.add(t, t), "as an array"),
     ],
 )
 def test_mistakes_name_the_line_and_what_is_right(mistake, message):
@@ -151,3 +155,10 @@ def test_allocations_fit_the_memory(shape, address, rule):
     with pytest.raises(NkiValidationError) as error:
         NeuronCore(target("trn3"), Options()).allocate(shape, DType("float32"), MemoryRegion.sbuf, address=address)
     assert error.value.rule == rule
+
+
+def test_addresses_in_psum_are_of_whole_words():
+    core = NeuronCore(target("trn3"), Options())
+    with pytest.raises(NkiValidationError, match="a multiple of 4 bytes"):
+        core.allocate((32, 8), DType("bfloat16"), MemoryRegion.psum, address=(0, 2))
+    assert core.allocate((32, 8), DType("bfloat16"), MemoryRegion.sbuf, address=(0, 2)).shape == (32, 8)

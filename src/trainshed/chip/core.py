@@ -152,6 +152,8 @@ class NeuronCore:
         start = 0 if address is None else address[1]
         if start < 0 or start + row > capacity:
             raise fail("bytes per partition, up to", start + row, f"at most {capacity}", f"{buffer.value}-capacity")
+        if buffer is MemoryRegion.psum and start % 4:  # nki.language.tile_size.psum_min_align
+            raise fail("address", start, "a multiple of 4 bytes", "alignment")
         if address is not None and not 0 <= address[0] <= self.target.partitions - shape[0]:
             raise fail("start partition", address[0], f"0 to {self.target.partitions - shape[0]}", "partitions")
 

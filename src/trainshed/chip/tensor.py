@@ -9,14 +9,15 @@ Source: ``NkiTensor`` in the type stubs of NKI 0.6; for ``.ap`` the page on acce
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from trainshed.chip.errors import violation
+from trainshed.chip.layout import infer, merge, reshaped, row_major
 from trainshed.chip.memory import Storage
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.words import MemoryRegion, NKIObject
@@ -196,7 +197,7 @@ class NkiTensor(NKIObject):
                     continue
                 start, count, step = self._slice(dim, item, size)
             elif isinstance(item, DynamicSlice):
-                start, count, step = int(item.start), int(item.size), 1
+                start, count, step = self._whole(dim, item.start), self._whole(dim, item.size), 1
                 if start < 0 or start + count > size or count < 0:
                     raise self._fail("indexing", f"dimension {dim}", item, f"inside 0 to {size}")
             elif isinstance(item, int | np.integer | VirtualRegister):
@@ -224,15 +225,28 @@ class NkiTensor(NKIObject):
 
     def _slice(self, dim: int, item: slice, size: int) -> tuple[int, int, int]:
         """Start, count and step of a slice, which must lie inside the dimension."""
-        step = 1 if item.step is None else int(item.step)
-        start = 0 if item.start is None else int(item.start)
-        stop = size if item.stop is None else int(item.stop)
+        step = 1 if item.step is None else self._whole(dim, item.step)
+        start = 0 if item.start is None else self._whole(dim, item.start)
+        stop = size if item.stop is None else self._whole(dim, item.stop)
         start, stop = start + size if start < 0 else start, stop + size if stop < 0 else stop
         if step < 1:
             raise self._fail("indexing", f"step of dimension {dim}", step, "at least 1")
         if not 0 <= start < stop or stop > size:
             raise self._fail("indexing", f"slice of dimension {dim}", f"{start}:{stop}", f"a part of 0:{size}")
         return start, -(-(stop - start) // step), step
+
+    def _whole(self, dim: int, value: Any) -> int:
+        """A bound of a slice: an integer or a register."""
+        try:
+            return operator.index(value)
+        except TypeError:
+            raise self._fail("indexing", f"bound of dimension {dim}", value, "a whole number or a register") from None
+
+    def __iter__(self) -> Iterator[NkiTensor]:
+        raise self._fail("iteration", "use", "for, list, …", "a loop over indices, or an instruction")
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise self._fail("NumPy", "use", "as an array", "an instruction, or print to look at values")
 
     def __setitem__(self, key: Any, value: Any) -> None:
         from_value = getattr(value, "shape", None)
@@ -274,7 +288,7 @@ class NkiTensor(NKIObject):
     def reshape_dim(self, dim: int, shape: Sequence[int]) -> NkiTensor:
         """One dimension split into several; one size may be -1."""
         dim = self._dim("reshape_dim", dim, partition=len(shape) == 1)
-        sizes = _infer(shape, self.shape[dim])
+        sizes = infer(shape, self.shape[dim])
         if math.prod(sizes) != self.shape[dim]:
             raise self._fail("reshape_dim", "shape", tuple(shape), f"sizes whose product is {self.shape[dim]}")
         strides = [self.strides[dim] * stride for stride in row_major(sizes)]
@@ -286,7 +300,7 @@ class NkiTensor(NKIObject):
     def flatten_dims(self, start_dim: int, end_dim: int) -> NkiTensor:
         """Dimensions ``start_dim`` to ``end_dim`` (inclusive) merged; they must lie contiguously."""
         start, end = self._dim("flatten_dims", start_dim), self._dim("flatten_dims", end_dim)
-        merged = _merge(self.shape[start : end + 1], self.strides[start : end + 1])
+        merged = merge(self.shape[start : end + 1], self.strides[start : end + 1])
         if merged is None:
             raise self._fail("flatten_dims", "dimensions", (start_dim, end_dim), "contiguous in memory")
         return self._make(
@@ -296,12 +310,12 @@ class NkiTensor(NKIObject):
 
     def reshape(self, shape: Sequence[int]) -> NkiTensor:
         """The same elements under another shape, where the layout allows it."""
-        sizes = _infer(shape, self.size)
+        sizes = infer(shape, self.size)
         if math.prod(sizes) != self.size:
             raise self._fail("reshape", "shape", tuple(shape), f"{self.size} elements")
         if (self.buffer.on_chip or self._vector()) and sizes[0] != self.shape[0]:
             raise self._fail("reshape", "partition dimension", sizes[0], f"{self.shape[0]}, as it is")
-        strides = _reshaped(self.shape, self.strides, sizes)
+        strides = reshaped(self.shape, self.strides, sizes)
         if strides is None:
             raise self._fail("reshape", "shape", tuple(shape), "one that this layout allows without a copy")
         return self._make(sizes, strides)
@@ -415,7 +429,7 @@ class NkiTensor(NKIObject):
             raise self._fail("indirect", "tensor", self, "an on-chip tensor that is not indirect")
         if index.shape[0] != self.shape[0]:
             raise self._fail("indirect", "partitions of the index", index.shape[0], str(self.shape[0]))
-        columns = _merge(self.shape[1:], self.strides[1:])
+        columns = merge(self.shape[1:], self.strides[1:])
         if columns is None:
             raise self._fail("indirect", "free dimensions", self.get_pattern()[1:], "columns one stride apart")
         count = index.size if num_elem is None else int(num_elem)
@@ -450,60 +464,3 @@ def as_dtype(value: object, method: str) -> DType:
     if kind is None:
         raise violation(method, "dtype", "unknown", value=value, expected="one of nki.language's dtypes", rule="dtype")
     return kind
-
-
-def row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    """Strides of a contiguous array."""
-    strides, step = [], 1
-    for size in reversed(shape):
-        strides.append(step)
-        step *= size
-    return tuple(reversed(strides))
-
-
-def _infer(shape: Sequence[int], size: int) -> tuple[int, ...]:
-    """A shape whose one -1 is what remains of ``size``."""
-    sizes = tuple(int(item) for item in shape)
-    if sizes.count(-1) != 1:
-        return sizes
-    rest = math.prod(item for item in sizes if item != -1)
-    return tuple(size // rest if item == -1 and rest else item for item in sizes)
-
-
-def _merge(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, int] | None:
-    """Size and stride of dimensions seen as one, or None when they do not lie contiguously."""
-    pairs = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
-    if not pairs:
-        return 1, strides[-1]
-    for (_, outer), (size, inner) in pairwise(pairs):
-        if outer != size * inner:
-            return None
-    return math.prod(shape), pairs[-1][1]
-
-
-def _reshaped(shape: Sequence[int], strides: Sequence[int], new: Sequence[int]) -> tuple[int, ...] | None:
-    """Strides of ``new`` over the same memory, or None (the rule of ``numpy.reshape`` without a copy)."""
-    old = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
-    result = [1] * len(new)
-    # Match groups of old and new dimensions of equal product.
-    target = [i for i, size in enumerate(new) if size != 1]
-    i = j = 0
-    while i < len(target) and j < len(old):
-        count_new, count_old = new[target[i]], old[j][0]
-        end_i, end_j = i + 1, j + 1
-        while count_new != count_old:
-            if count_new < count_old:
-                count_new *= new[target[end_i]]
-                end_i += 1
-            else:
-                count_old *= old[end_j][0]
-                end_j += 1
-        merged = _merge([n for n, _ in old[j:end_j]], [s for _, s in old[j:end_j]])
-        if merged is None:
-            return None
-        step = merged[1]
-        for k in reversed(range(i, end_i)):
-            result[target[k]] = step
-            step *= new[target[k]]
-        i, j = end_i, end_j
-    return tuple(result)

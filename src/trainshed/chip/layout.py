@@ -1,0 +1,64 @@
+"""Shapes and strides: layouts as numbers alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides of a contiguous array."""
+    strides, step = [], 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= size
+    return tuple(reversed(strides))
+
+
+def infer(shape: Sequence[int], size: int) -> tuple[int, ...]:
+    """A shape whose one -1 is what remains of ``size``."""
+    sizes = tuple(int(item) for item in shape)
+    if sizes.count(-1) != 1:
+        return sizes
+    rest = math.prod(item for item in sizes if item != -1)
+    return tuple(size // rest if item == -1 and rest else item for item in sizes)
+
+
+def merge(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, int] | None:
+    """Size and stride of dimensions seen as one, or None when they do not lie contiguously."""
+    pairs = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
+    if not pairs:
+        return 1, strides[-1]
+    for (_, outer), (size, inner) in pairwise(pairs):
+        if outer != size * inner:
+            return None
+    return math.prod(shape), pairs[-1][1]
+
+
+def reshaped(shape: Sequence[int], strides: Sequence[int], new: Sequence[int]) -> tuple[int, ...] | None:
+    """Strides of ``new`` over the same memory, or None (the rule of ``numpy.reshape`` without a copy)."""
+    old = [(n, s) for n, s in zip(shape, strides, strict=True) if n != 1]
+    result = [1] * len(new)
+    # Match groups of old and new dimensions of equal product.
+    target = [i for i, size in enumerate(new) if size != 1]
+    i = j = 0
+    while i < len(target) and j < len(old):
+        count_new, count_old = new[target[i]], old[j][0]
+        end_i, end_j = i + 1, j + 1
+        while count_new != count_old:
+            if count_new < count_old:
+                count_new *= new[target[end_i]]
+                end_i += 1
+            else:
+                count_old *= old[end_j][0]
+                end_j += 1
+        merged = merge([n for n, _ in old[j:end_j]], [s for _, s in old[j:end_j]])
+        if merged is None:
+            return None
+        step = merged[1]
+        for k in reversed(range(i, end_i)):
+            result[target[k]] = step
+            step *= new[target[k]]
+        i, j = end_i, end_j
+    return tuple(result)
