@@ -90,3 +90,11 @@ class VirtualRegister(NKIObject):
 
     def __ge__(self, other: Any) -> VirtualRegister:
         return self._binary(other, int.__ge__)
+
+    def __eq__(self, other: object) -> Any:
+        return self._binary(other, int.__eq__) if isinstance(other, int | VirtualRegister) else NotImplemented
+
+    def __ne__(self, other: object) -> Any:
+        return self._binary(other, int.__ne__) if isinstance(other, int | VirtualRegister) else NotImplemented
+
+    __hash__ = object.__hash__

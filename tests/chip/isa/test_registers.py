@@ -93,3 +93,12 @@ def test_without_values_a_loop_s_bound_must_be_an_argument(make_core, empty):
     with pytest.raises(NkiValidationError) as error:
         register_load(register_alloc(), empty((1, 1), "int32"))
     assert error.value.rule == "no-values"
+
+
+def test_registers_compare_by_value(core):
+    register = register_alloc(2)
+    assert register == 2
+    assert register != 3
+    assert not register == register_alloc(3)  # noqa: SIM201 - the operator itself
+    assert (register == None) is False  # noqa: E711 - no number
+    assert len({register, register_alloc(2)}) == 2
