@@ -110,7 +110,8 @@ class Call:
         if asked is engine.unknown or asked is None:
             return default or allowed[0]
         if asked not in allowed:
-            raise self.fail("engine", "engine", asked.name, " or ".join(e.name for e in allowed), "engine")
+            named = getattr(asked, "name", asked)
+            raise self.fail("engine", "engine", named, " or ".join(e.name for e in allowed), "engine")
         return asked
 
     def same_elements(self, operand: str, tensor: NkiTensor, like: NkiTensor) -> None:

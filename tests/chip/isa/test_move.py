@@ -212,3 +212,9 @@ def test_a_shuffle_refuses(core, tile, empty):
         nc_stream_shuffle(a, a, [32, *identity[1:]])
     with pytest.raises(NkiValidationError, match="partition the mask names: 1; expected below 1"):
         nc_stream_shuffle(empty((32, 4)), tile(random((1, 4))), identity)
+
+
+@pytest.mark.parametrize("asked", [5, "vector", engine.tensor])
+def test_engines_are_members_of_the_enumeration(core, tile, empty, asked):
+    with pytest.raises(NkiValidationError, match=r"tensor_copy, engine: engine: .*; expected vector or"):
+        tensor_copy(empty((1, 4), "float32"), tile(np.float32([[1, 2, 3, 4]])), engine=asked)
