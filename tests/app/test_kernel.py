@@ -120,4 +120,9 @@ def test_a_file_that_does_not_exist_or_does_not_import(capsys, tmp_path):
     code, out = run(capsys, f"{broken}::f")
     assert code == 2
     assert "SyntaxError" in out.err
+    text = tmp_path / "notes.md"
+    text.write_text("no kernel")
+    code, out = run(capsys, f"{text}::f")
+    assert code == 2
+    assert "no such Python file" in out.err
     assert run(capsys, "nothing")[0] == 2

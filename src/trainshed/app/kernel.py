@@ -91,8 +91,8 @@ def mismatch(result: Result) -> ResultError | None:
 def load(spec: str) -> Any:
     """The object that ``FILE.py::NAME`` names."""
     path, name = _parts(spec)
-    if not path.is_file():
-        raise UserError("no such file", where="kernel", value=str(path), expected="a Python file with the kernel")
+    if not path.is_file() or path.suffix != ".py":
+        raise UserError("no such Python file", where="kernel", value=str(path), expected="FILE.py with the kernel")
     module = _module(path)
     if not hasattr(module, name):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
