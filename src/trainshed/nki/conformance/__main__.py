@@ -63,7 +63,9 @@ def command(options: argparse.Namespace, results: Path, work: Path) -> list[str]
     """The pytest command."""
     library: Path = options.library.resolve()
     arguments = [
-        sys.executable, "-m", "pytest", "-p", "trainshed.nki.conformance.plugin", "-q",
+        # Paths first: options of the suite's own are unknown until its conftest.py is read.
+        sys.executable, "-m", "pytest", *map(str, modules(library, options.module)),
+        "-p", "trainshed.nki.conformance.plugin", "-q",
         "--rootdir", str(library), "-c", str(library / "test" / "pytest.ini"), "-p", "no:cacheprovider",
         "-n", str(options.workers), "--dist", "worksteal", "--test-mode", "simulation", "--platform-target",
         options.platform, "--output-directory", str(work / "cases"), "--force-local-cleanup",
@@ -78,7 +80,7 @@ def command(options: argparse.Namespace, results: Path, work: Path) -> list[str]
         listed = work / "cases.txt"
         listed.write_text("".join(f"{case}\n" for case in cases))
         arguments += ["--conformance-only" if options.only_failed else "--conformance-except", str(listed)]
-    return [*arguments, *map(str, modules(library, options.module))]
+    return arguments
 
 
 def follow(process: subprocess.Popen[bytes], results: Path) -> None:
