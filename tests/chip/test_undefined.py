@@ -175,3 +175,60 @@ def test_a_sum_over_partitions_is_undefined_only_where_a_column_is(column):
     else:
         with pytest.raises(NkiValidationError, match="uninitialised read"):
             run(kernel, DATA)
+
+
+@pytest.mark.parametrize(("row", "good"), [(0, True), (2, True), (3, False), (32, True), (35, True), (64, False)])
+def test_scales_of_undefined_groups_are_undefined_and_no_others(row, good):
+    """Partitions 24 to 31 and 64 to 127 are not loaded: the fourth scale, and those of the upper quadrants."""
+
+    def kernel(a):
+        tile = nl.ndarray((128, 8), dtype=nl.bfloat16, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile[0:24], src=a[0:24])
+        nisa.dma_copy(dst=tile[32:64], src=a[32:64])
+        data = nl.ndarray((128, 2), dtype=nl.float8_e4m3fn_x4, buffer=nl.sbuf)
+        scale = nl.ndarray((128, 2), dtype=nl.uint8, buffer=nl.sbuf)
+        nisa.quantize_mx(dst=data, src=tile, dst_scale=scale)
+        out = nl.ndarray((1, 2), dtype=nl.uint8, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=scale[row : row + 1])
+        return out
+
+    given = DATA.astype(nl.bfloat16.storage)
+    if good:
+        assert run(kernel, given)[0].shape == (1, 2)
+    else:
+        with pytest.raises(NkiValidationError, match="quantize_mx, src"):
+            run(kernel, given)
+
+
+@pytest.mark.parametrize(("weights", "good"), [(0.0, True), (0.5, False)])
+def test_undefined_rows_of_an_mx_product_do_not_matter_against_zero_weights(weights, good):
+    """AWS's MX kernels quantise the rest of a tile and multiply it by zeros."""
+
+    def kernel(a, w):
+        hidden = nl.ndarray((64, 16), dtype=nl.bfloat16, buffer=nl.sbuf)
+        nisa.dma_copy(dst=hidden[0:32], src=a)
+        other = nl.load(w)
+        operands = []
+        for tile in (hidden, other):
+            data = nl.ndarray((64, 4), dtype=nl.float8_e4m3fn_x4, buffer=nl.sbuf)
+            scale = nl.ndarray((64, 4), dtype=nl.uint8, buffer=nl.sbuf)
+            nisa.quantize_mx(dst=data, src=tile, dst_scale=scale)
+            operands.append((data, scale))
+        product = nl.ndarray((4, 4), dtype=nl.float32, buffer=nl.psum)
+        (first, first_scale), (second, second_scale) = operands
+        nisa.nc_matmul_mx(
+            dst=product, stationary=first, moving=second, stationary_scale=first_scale, moving_scale=second_scale
+        )
+        copied = nl.ndarray((4, 4), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_copy(dst=copied, src=product)
+        out = nl.ndarray((4, 4), dtype=nl.float32, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=copied)
+        return out
+
+    a = np.ones((32, 16), nl.bfloat16.storage)
+    w = np.concatenate([np.ones((32, 16)), np.full((32, 16), weights)]).astype(nl.bfloat16.storage)
+    if good:
+        np.testing.assert_array_equal(run(kernel, a, w)[0], np.full((4, 4), 128, np.float32))
+    else:
+        with pytest.raises(NkiValidationError, match="uninitialised read"):
+            run(kernel, a, w)

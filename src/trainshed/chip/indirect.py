@@ -313,6 +313,12 @@ def mark_written(tensor: NkiTensor, addresses: Array) -> None:
 
 def repeated(addresses: Array) -> int | None:
     """An address that occurs twice, if any does."""
+    rows = addresses.reshape(len(addresses), -1)
+    width = rows.shape[1]
+    if width > 1 and rows.size and (np.diff(rows, axis=1) == 1).all():  # rows without gaps: their starts tell
+        starts = np.sort(rows[:, 0])
+        close = np.flatnonzero(np.diff(starts) < width)
+        return int(starts[close[0] + 1]) if close.size else None
     flat = np.sort(addresses, axis=None)
     twice = flat[1:][flat[1:] == flat[:-1]]
     return int(twice[0]) if twice.size else None

@@ -70,21 +70,26 @@ def propagate(call: Call) -> None:
     """Mark what an executed instruction wrote from undefined elements."""
     undefined, call.undefined = call.undefined, None
     record = call.core.instructions[-1] if call.record is None else call.record
-    for tensor in call.writes:
+    for place, tensor in enumerate(call.writes):
         mask = np.zeros(tensor.shape, np.bool_)
         for operand, source in (undefined or {}).items():
-            mask |= _spread(record.opcode, record.attributes, operand, source, tensor)
+            if record.opcode == "quantize_mx":
+                mask |= _of_quantize(place, source, tensor)
+            else:
+                mask |= _spread(record.opcode, record.attributes, operand, source, tensor)
         if mask.any():
             _taint(call, tensor, mask)
 
 
 def _spread(opcode: str, attributes: dict[str, Any], operand: str, mask: Array, dst: NkiTensor) -> Array:
     """Which elements of ``dst`` follow from the undefined elements of an operand."""
-    if opcode in ("nc_matmul", "nc_matmul_mx") and operand != "dst":
+    if opcode in ("nc_matmul", "nc_matmul_mx") and not operand.startswith("dst"):
         return _of_matmul(attributes, operand, mask, dst)
     if opcode == "nc_transpose":
         turned: Array = mask.reshape(mask.shape[0], -1).T.reshape(dst.shape)
         return turned
+    if opcode == "quantize_mx":
+        return _of_groups(mask, dst)
     if opcode == "dma_transpose":
         return mask.transpose(attributes["transpose"]).reshape(dst.shape)
     if opcode in ("nc_stream_shuffle", "nonzero_with_count", "topk", "tensor_partition_reduce"):
@@ -95,6 +100,16 @@ def _spread(opcode: str, attributes: dict[str, Any], operand: str, mask: Array, 
         lanes = mask.reshape(mask.shape[0], -1).any(axis=1)
         return np.broadcast_to(lanes.reshape(-1, *(1,) * (dst.ndim - 1)), dst.shape)
     return np.broadcast_to(mask.any(), dst.shape)
+
+
+def _of_groups(mask: Array, dst: NkiTensor) -> Array:
+    """Of ``quantize_mx``: a group is 8 partitions of 4 elements; its scale is a row in its quadrant of partitions."""
+    partitions = mask.shape[0]
+    groups = mask.reshape(partitions // 8, 8, -1, 4).any(axis=(1, 3))
+    if dst.shape[0] == partitions:
+        return np.repeat(groups, 8, axis=0).reshape(dst.shape)
+    first = 4 * (dst.start_partition // 32 % (partitions // 32))
+    return groups[first : first + dst.shape[0]].reshape(dst.shape)
 
 
 def _of_partitions(opcode: str, attributes: dict[str, Any], mask: Array, dst: NkiTensor) -> Array:
@@ -111,6 +126,33 @@ def _of_partitions(opcode: str, attributes: dict[str, Any], mask: Array, dst: Nk
     else:  # 16 partitions share what they hold
         lanes = np.repeat(lanes.reshape(-1, 16).any(axis=1), 16)
     return np.broadcast_to(lanes.reshape(-1, *(1,) * (dst.ndim - 1)), dst.shape)
+
+
+def _of_quantize(place: int, mask: Array, dst: NkiTensor) -> Array:
+    """32 elements share a scale: one that is undefined spoils them all. The scales of 32 partitions are one view."""
+    groups = mask.reshape(mask.shape[0] // 8, 8, -1, 4).any(axis=(1, 3))
+    if place == 0:
+        return np.repeat(groups, 8, axis=0).reshape(dst.shape)
+    rows: Array = groups[4 * (place - 1) : 4 * (place - 1) + dst.shape[0]].reshape(dst.shape)
+    return rows
+
+
+def of_product(masks: dict[str, Array], first: Array, second: Array) -> Array:
+    """Which elements of ``first.T @ second`` follow from undefined ones, where a factor of exactly 0 hides them.
+
+    ``masks`` of MX data ``[K, F]`` and scales, ``first`` and ``second`` decoded to ``[4 * K, F]``. AWS's MX kernels
+    quantise rows that nothing wrote (which gives finite numbers) and multiply them by weights of zero.
+    """
+    result = np.zeros((first.shape[1], second.shape[1]), np.bool_)
+    for operand, mask in masks.items():
+        if operand.startswith("dst"):
+            continue
+        flat = np.repeat(mask.reshape(mask.shape[0], -1), 4, axis=0).astype(np.float32)
+        if operand == "stationary":
+            result |= flat.T @ (second != 0) > 0
+        else:
+            result |= (first != 0).astype(np.float32).T @ flat > 0
+    return result
 
 
 def _of_matmul(attributes: dict[str, Any], operand: str, mask: Array, dst: NkiTensor) -> Array:
