@@ -126,3 +126,29 @@ def test_a_file_that_does_not_exist_or_does_not_import(capsys, tmp_path):
     assert code == 2
     assert "no such Python file" in out.err
     assert run(capsys, "nothing")[0] == 2
+
+
+def test_mistakes_in_the_reference_and_the_launch(capsys, file):
+    inputs = ("--inputs", "a=fp32[4,4]")
+    for wrong, named in [
+        (("double", "--compare", f"{file}::broken"), "the reference raised"),
+        (("double", "--lnc", "3"), "--lnc: physical cores: 3; expected 1 or 2"),
+        (("nl",), "not a function"),
+    ]:
+        code, out = run(capsys, f"{file}::{wrong[0]}", *inputs, *wrong[1:])
+        assert code == 2
+        assert named in out.err
+
+
+def test_lint_is_of_the_kernel_and_what_it_calls(capsys, tmp_path):
+    path = tmp_path / "two.py"
+    path.write_text(
+        "import nki, nki.language as nl\n"
+        "def helper(a):\n    return [i for i in sorted((1, 2))]\n"
+        "@nki.jit\ndef clean(a):\n    nl.load(a)\n    return a\n"
+        "@nki.jit\ndef sorts(a):\n    helper(a)\n    nl.load(a)\n    return a\n"
+    )
+    for name, lines in (("clean", set()), ("sorts", {3})):
+        code, out = run(capsys, f"{path}::{name}", "--inputs", "a=fp32[4,4]", "--json")
+        assert code == 0
+        assert {item["line"] for item in json.loads(out.out)["result"]["lint"]} == lines

@@ -40,9 +40,15 @@ def test_packed_tensors_hold_finite_elements():
 @pytest.mark.parametrize(
     ("text", "named"),
     [("a", "name=dtype"), ("a=complex64[3]", "complex64"), ("a=bf16[0,3]", "positive"), ("a=bf16[3]:tri", "tri"),
-     ("a=1,a=2", "twice"), ("a=missing.npy", "missing.npy"), ("1a=3", "1a=3"), ("a=bf16(3)", "bf16(3)")],
+     ("a=1,a=2", "twice"), ("a=missing.npy", "missing.npy"), ("1a=3", "1a=3"), ("a=bf16(3)", "bf16(3)"),
+     ("a=uint32[3]:9..3", "9..3"), ("a=fp32[3]:1.2.3..4", "1.2.3..4")],
 )  # fmt: skip
 def test_mistakes_name_the_item(text, named):
     with pytest.raises(UserError, match="--inputs") as error:
         parse_inputs(text)
     assert named in str(error.value)
+
+
+def test_a_seed_is_not_negative():
+    with pytest.raises(UserError, match=r"--seed: seed: -5; expected 0 or more"):
+        parse_inputs("a=fp32[2]", seed=-5)

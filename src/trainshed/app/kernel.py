@@ -37,13 +37,16 @@ def run_kernel(
         UserError: a file, a function or an argument that does not exist; ``NkiValidationError``: a broken rule.
     """
     function = load(kernel)
-    path, _ = _parts(kernel)
+    if not callable(function):
+        raise UserError("not a function", where="kernel", value=kernel, expected="FILE.py::FUNCTION")
+    if lnc not in (None, 1, 2):
+        raise UserError("physical cores", where="--lnc", value=lnc, expected="1 or 2")
     simulated = nki.simulate(function[lnc] if lnc else function, target=on, values=values)
     _check_arguments(kernel, simulated.kernel.function, inputs)
     outputs = _named(_run(kernel, simulated, inputs))
     figures: dict[str, Any] = simulated.profile.to_json()
     figures["outputs"] = {name: _output(value, values) for name, value in outputs.items()}
-    figures["lint"] = [item.to_json() for item in lint(path.read_text(), filename=str(path))]
+    figures["lint"] = [item.to_json() for item in lint(simulated.kernel.function)]
     if compare is not None:
         if not values:
             raise UserError("nothing to compare", where="--compare", value=compare, expected="a run with --values")
@@ -66,18 +69,18 @@ def _check_arguments(spec: str, function: Callable[..., Any], inputs: Mapping[st
         ) from None
 
 
-def _run(spec: str, simulated: Callable[..., Any], inputs: Mapping[str, Any]) -> Any:
-    """The kernel's outputs; what its own Python raises is told with its line."""
+def _run(spec: str, run: Callable[..., Any], inputs: Mapping[str, Any], what: str = "kernel") -> Any:
+    """The outputs of a kernel or its reference; what its own Python raises is told with its line."""
     try:
-        return simulated(**inputs)
+        return run(**inputs)
     except UserError:
         raise
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         own = [f for f in frames if f.filename.endswith(Path(spec.partition("::")[0]).name)] or frames
         raise UserError(
-            "the kernel raised", where=f"{own[-1].filename}:{own[-1].lineno}", value=f"{type(error).__name__}: {error}",
-            expected="a kernel that runs",
+            f"the {what} raised", where=f"{own[-1].filename}:{own[-1].lineno}",
+            value=f"{type(error).__name__}: {error}", expected=f"a {what} that runs",
         ) from error  # fmt: skip
 
 
@@ -136,7 +139,7 @@ def _reference(spec: str, inputs: Mapping[str, Any], on: str) -> dict[str, Any]:
     """The reference's outputs: an NKI kernel runs simulated, any other function plainly."""
     function = load(spec)
     run: Callable[..., Any] = nki.simulate(function, target=on) if isinstance(function, nki.Kernel) else function
-    return _named(run(**inputs))
+    return _named(_run(spec, run, inputs, "reference"))
 
 
 def _named(outputs: Any) -> dict[str, Any]:

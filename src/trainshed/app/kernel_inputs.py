@@ -20,6 +20,8 @@ _FILLS = "normal, zeros, ones, arange or LOW..HIGH"
 
 def parse_inputs(text: str, *, seed: int = 0) -> dict[str, Any]:
     """Arguments by name, in the order given; tensors are drawn from one seeded generator."""
+    if seed < 0:
+        raise UserError("seed", where="--seed", value=seed, expected="0 or more")
     generator = np.random.default_rng(seed)
     arguments: dict[str, Any] = {}
     for item in _split(text):
@@ -89,7 +91,12 @@ def _tensor(
         bits &= np.asarray(0xBFBFBFBF if dtype.itemsize == 4 else 0xFFFF, dtype.storage)
         return bits.view(dtype.outside)
     if bounds:
-        low, high = float(bounds[1]), float(bounds[2])
+        try:
+            low, high = float(bounds[1]), float(bounds[2])
+        except ValueError:
+            low, high = 1.0, 0.0
+        if low > high:
+            raise UserError("fill", where=f"--inputs {item}", value=fill, expected="LOW..HIGH, the lower one first")
         values = (
             generator.uniform(low, high, shape)
             if dtype.is_float
