@@ -30,7 +30,7 @@ HBM = (MemoryRegion.private_hbm, MemoryRegion.shared_hbm)
 class Call:
     """The execution of one instruction on the active core."""
 
-    __slots__ = ("_source", "core", "name", "opcode", "record", "undefined", "writes")
+    __slots__ = ("_source", "core", "name", "opcode", "origin", "record", "undefined", "writes")
 
     def __init__(self, opcode: str, name: str | None = None) -> None:
         self.core: NeuronCore = active()
@@ -40,6 +40,7 @@ class Call:
         #: Tensors the instruction writes, and by operand which elements it read are undefined (chip/undefined.py).
         self.writes: list[NkiTensor] = []
         self.undefined: dict[str, Array] | None = None
+        self.origin: Any = None
         pending = self.core.pending
         if pending is not None:
             self.core.pending = None

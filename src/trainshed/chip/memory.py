@@ -23,8 +23,8 @@ class Storage:
     """
 
     __slots__ = (
-        "_data", "address", "argument", "buffer", "changed", "dtype", "matmul", "name", "nbytes", "row", "scale",
-        "serial", "shape", "shared", "source", "waiting", "written",
+        "_data", "address", "argument", "buffer", "changed", "dtype", "matmul", "name", "nbytes", "origin", "row",
+        "scale", "serial", "shape", "shared", "source", "waiting", "written",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,8 @@ class Storage:
         self.matmul: bool | np.ndarray[Any, Any] = False
         #: An instruction wrote to it.
         self.changed = False
+        #: Where what is undefined in it was first read: instruction, operand, line.
+        self.origin: Any = None
         #: A parameter of the kernel.
         self.argument = data is not None
         #: Seen by both cores of a logical NeuronCore.

@@ -10,7 +10,6 @@ Marks live in ``Storage.written``: a byte is 0 never written, 1 written, 2 writt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from trainshed.chip.memory import window
 
 if TYPE_CHECKING:
     from trainshed.chip.call import Call
-    from trainshed.chip.core import NeuronCore
     from trainshed.chip.tensor import NkiTensor
 
 Array = np.ndarray[Any, Any]
@@ -33,9 +31,7 @@ def poisoned(call: Call, operand: str, tensor: NkiTensor, values: Array, undefin
     """An operand with its undefined elements replaced by poison, which the call then spreads to what it writes."""
     call.undefined = {**(call.undefined or {}), operand: undefined}
     call.core.pending = call
-    reads = call.core.state.setdefault("undefined-reads", [])
-    if len(reads) < 16:
-        reads.append((call.opcode, operand, call.source))
+    call.origin = tensor.storage.origin or (call.opcode, operand, call.source)
     note(
         call.core, "undefined-elements",
         f"{call.opcode} reads elements of {operand} that nothing has written", call.source,
@@ -70,15 +66,13 @@ def propagate(call: Call) -> None:
     """Mark what an executed instruction wrote from undefined elements."""
     undefined, call.undefined = call.undefined, None
     record = call.core.instructions[-1] if call.record is None else call.record
-    for place, tensor in enumerate(call.writes):
+    for tensor in call.writes:
         mask = np.zeros(tensor.shape, np.bool_)
         for operand, source in (undefined or {}).items():
-            if record.opcode == "quantize_mx":
-                mask |= _of_quantize(place, source, tensor)
-            else:
-                mask |= _spread(record.opcode, record.attributes, operand, source, tensor)
+            mask |= _spread(record.opcode, record.attributes, operand, source, tensor)
         if mask.any():
             _taint(call, tensor, mask)
+            tensor.storage.origin = tensor.storage.origin or call.origin
 
 
 def _spread(opcode: str, attributes: dict[str, Any], operand: str, mask: Array, dst: NkiTensor) -> Array:
@@ -105,7 +99,7 @@ def _spread(opcode: str, attributes: dict[str, Any], operand: str, mask: Array, 
 def _of_groups(mask: Array, dst: NkiTensor) -> Array:
     """Of ``quantize_mx``: a group is 8 partitions of 4 elements; its scale is a row in its quadrant of partitions."""
     partitions = mask.shape[0]
-    groups = mask.reshape(partitions // 8, 8, -1, 4).any(axis=(1, 3))
+    groups: Array = np.asarray(mask.reshape(partitions // 8, 8, -1, 4).any(axis=(1, 3)))
     if dst.shape[0] == partitions:
         return np.repeat(groups, 8, axis=0).reshape(dst.shape)
     first = 4 * (dst.start_partition // 32 % (partitions // 32))
@@ -126,15 +120,6 @@ def _of_partitions(opcode: str, attributes: dict[str, Any], mask: Array, dst: Nk
     else:  # 16 partitions share what they hold
         lanes = np.repeat(lanes.reshape(-1, 16).any(axis=1), 16)
     return np.broadcast_to(lanes.reshape(-1, *(1,) * (dst.ndim - 1)), dst.shape)
-
-
-def _of_quantize(place: int, mask: Array, dst: NkiTensor) -> Array:
-    """32 elements share a scale: one that is undefined spoils them all. The scales of 32 partitions are one view."""
-    groups = mask.reshape(mask.shape[0] // 8, 8, -1, 4).any(axis=(1, 3))
-    if place == 0:
-        return np.repeat(groups, 8, axis=0).reshape(dst.shape)
-    rows: Array = groups[4 * (place - 1) : 4 * (place - 1) + dst.shape[0]].reshape(dst.shape)
-    return rows
 
 
 def of_product(masks: dict[str, Array], first: Array, second: Array) -> Array:
@@ -180,7 +165,7 @@ def _taint(call: Call, tensor: NkiTensor, mask: Array) -> None:
     words[found[mask & good]] = 2
 
 
-def check_result(cores: Sequence[NeuronCore], tensor: NkiTensor) -> None:
+def check_result(tensor: NkiTensor) -> None:
     """The error of a result that holds something undefined."""
     state = tensor.storage.written
     if isinstance(state, bool):
@@ -188,8 +173,7 @@ def check_result(cores: Sequence[NeuronCore], tensor: NkiTensor) -> None:
     count = int(np.count_nonzero(state == 2)) // tensor.itemsize
     if not count:
         return
-    reads = [read for core in cores for read in core.state.get("undefined-reads", [])]
-    opcode, operand, at = reads[0]
+    opcode, operand, at = tensor.storage.origin
     raise violation(
         opcode, operand, f"uninitialised read, and elements of the result {tensor!r} follow from it", value=count,
         expected="every element written before it is read", rule="uninitialised-read", at=at,

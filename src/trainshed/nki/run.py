@@ -182,7 +182,7 @@ class Simulated:
             self._checked = check(launch)
             if launch.cores[0].options.values:
                 for tensor in tensors(returned[0]):
-                    check_result(launch.cores, tensor)
+                    check_result(tensor)
         launch.returned = returned[0]
         for taken in arguments.taken:
             if taken.tensor.storage.changed:

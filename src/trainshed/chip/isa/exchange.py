@@ -91,4 +91,5 @@ def sendrecv(
         call.write("dst", dst, received.reshape(dst.shape))
     if undefined is not None:
         call.undefined, call.core.pending = {"received": undefined}, call
+        call.origin = call.origin or (call.opcode, "src", call.source)
     return record

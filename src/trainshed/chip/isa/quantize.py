@@ -58,7 +58,11 @@ def quantize_mx(dst: NkiTensor, src: NkiTensor, dst_scale: NkiTensor, name: str 
     record = call.issue(engine.vector, (src,), (dst, *views), elements=free)
     if call.values:
         rule = call.core.options.quantize_rule
-        data, scales = quantise(flat(call.read_float("src", src)), str(dst.dtype), rule)
+        values = flat(call.read_float("src", src))
+        undefined = (call.undefined or {}).get("src")
+        if undefined is not None:  # whatever lies there, what the engine makes of it is finite
+            values = np.where(flat(undefined), np.float32(0), values)
+        data, scales = quantise(values, str(dst.dtype), rule)
         call.write("dst", dst, data.reshape(dst.shape))
         for i, view in enumerate(views):
             _store(view, scales[4 * i : 4 * i + view.shape[0]])

@@ -15,7 +15,7 @@ from trainshed.chip.memory import mark, missing, window
 from trainshed.chip.operands import flat
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
-from trainshed.chip.undefined import elements, tainted
+from trainshed.chip.undefined import elements, of_product, tainted
 from trainshed.chip.waiting import waiting_for
 from trainshed.chip.words import MemoryRegion, engine, matmul_perf_mode, nc_version
 from trainshed.numerics.cast import to_float32
@@ -204,6 +204,7 @@ def _adds(call: Call, dst: NkiTensor, accumulate: bool | None) -> Any:
         _started_by_matmul(call, dst, bool(accumulate), lacking)
     if words is not None and tainted(dst):
         call.undefined = {**(call.undefined or {}), "dst": elements(dst) & (words != 0)}
+        call.origin = dst.storage.origin
         call.core.pending = call
     return True if words is None or lacking == 0 else words != 0
 
@@ -350,16 +351,37 @@ def nc_matmul_mx(
             _decoded(call, *operand)
             for operand in (("stationary", stationary, scales[0]), ("moving", moving, scales[1]))
         )
+        if call.undefined:
+            held = {name: mask for name, mask in call.undefined.items() if name == "dst"}
+            call.undefined = {**held, "dst of the product": of_product(call.undefined, first, second)}
         _multiply(call, dst, (first, second), (DTYPES["float32"],) * 2, adds)
     _matmul_state(dst)
     return record
 
 
 def _decoded(call: Call, operand: str, tensor: NkiTensor, scales: list[NkiTensor]) -> Array:
-    """MX values as float32 ``[4 * K, F]``."""
-    octets = [flat(call.read(f"{operand}_scale", view)).view(np.uint8) for view in scales]
-    values = dequantise(flat(call.read(operand, tensor)), np.concatenate(octets), str(tensor.dtype))
+    """MX values as float32 ``[4 * K, F]``; of undefined scales the data are undefined."""
+    octets = []
+    for quadrant, view in enumerate(scales):
+        octets.append(flat(call.read(f"{operand}_scale", view)).view(np.uint8))
+        spoilt = (call.undefined or {}).pop(f"{operand}_scale", None)
+        if spoilt is not None:
+            assert call.undefined is not None
+            rows = np.repeat(flat(spoilt), 8, axis=0)
+            mask = call.undefined.setdefault(operand, np.zeros((tensor.shape[0], tensor.free_size), np.bool_))
+            mask[32 * quadrant : 32 * quadrant + len(rows)] |= rows
+    data = call.read(operand, tensor) if operand not in (call.undefined or {}) else _beside(call, operand, tensor)
+    values = dequantise(flat(data), np.concatenate(octets), str(tensor.dtype))
     return np.ascontiguousarray(values.transpose(0, 2, 1)).reshape(-1, values.shape[1])
+
+
+def _beside(call: Call, operand: str, tensor: NkiTensor) -> Array:
+    """Data whose scales are partly undefined already: what is undefined of either."""
+    known = (call.undefined or {}).pop(operand)
+    data = call.read(operand, tensor)
+    own = (call.undefined or {}).get(operand)
+    call.undefined = {**(call.undefined or {}), operand: known if own is None else known | flat(own)}
+    return data
 
 
 def nc_transpose(
