@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from trainshed.chip.errors import NkiValidationError
-from trainshed.chip.isa.move import nc_stream_shuffle, tensor_copy, tensor_copy_predicated
+from trainshed.chip.isa.move import memset, nc_stream_shuffle, tensor_copy, tensor_copy_predicated
 from trainshed.chip.words import engine
 
 ENGINES = [engine.vector, engine.scalar, engine.gpsimd, engine.unknown]
@@ -218,3 +218,15 @@ def test_a_shuffle_refuses(core, tile, empty):
 def test_engines_are_members_of_the_enumeration(core, tile, empty, asked):
     with pytest.raises(NkiValidationError, match=r"tensor_copy, engine: engine: .*; expected vector or"):
         tensor_copy(empty((1, 4), "float32"), tile(np.float32([[1, 2, 3, 4]])), engine=asked)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("uint8", 300), ("uint8", -1), ("int16", 1e6), ("int32", np.nan)])
+def test_memset_values_fit_an_integer_format(core, empty, dtype, value):
+    with pytest.raises(NkiValidationError, match=f"memset, value: value for {dtype}: "):
+        memset(empty((1, 4), dtype), value)
+
+
+def test_memset_of_truth(core, empty, values):
+    flags = empty((1, 2), "bool_")
+    memset(flags, True)
+    np.testing.assert_array_equal(values(flags), [[True, True]])

@@ -35,6 +35,9 @@ def memset(dst: NkiTensor, value: Any, engine: engine = _engine.unknown, name: s
     allowed = (_engine.vector, _engine.gpsimd) if dst.buffer is MemoryRegion.sbuf else (_engine.vector,)
     on = call.on_engine(engine, allowed)
     call.require(dst.dtype not in PACKED or value == 0, "value", f"value for {dst.dtype}", value, "0", "packed-memset")
+    if dst.dtype.storage.kind in "iu":
+        least, most = np.iinfo(dst.dtype.storage).min, np.iinfo(dst.dtype.storage).max
+        call.require(least <= value <= most, "value", f"value for {dst.dtype}", value, f"{least} to {most}", "value")
     record = call.issue(on, (), (dst,), elements=dst.free_size)
     if call.values:
         call.write("dst", dst, np.full(dst.shape, value, dst.dtype.storage))
