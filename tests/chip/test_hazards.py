@@ -13,7 +13,7 @@ from trainshed.chip.accesses import accesses
 from trainshed.chip.call import Call
 from trainshed.chip.core import Options, enter, target
 from trainshed.chip.errors import NkiValidationError, Source
-from trainshed.chip.hazards import check_loops, divergence, note_trips, race_error, races
+from trainshed.chip.hazards import check_loops, divergence, duplicate_finding, note_trips, race_error, races
 from trainshed.chip.isa.dma import dma_copy
 from trainshed.chip.isa.exchange import core_barrier, sendrecv
 from trainshed.chip.isa.move import memset
@@ -303,13 +303,34 @@ def scatter_kernel(core, rows, value, tail):
     ("rows", "value", "races_"),
     [([8, 9, 10], 2.0, False), ([5, 9, 10], 2.0, True), ([1, 3, 5], 2.0, True), ([1, 3, 5], 1.0, False)],
 )
-def test_scattered_rows_race_where_they_meet(rows, value, races_):
-    """Disjoint rows do not, equal values do not."""
+def test_scattered_rows_that_meet_are_a_finding(rows, value, races_):
+    """AWS's MoE kernels send all padding to one spare row; disjoint rows and equal values are nothing new."""
     launch = Launch(target("trn2"), Options(), 2)
     launch.run(lambda core: scatter_kernel(core, rows if core.index else [1, 3, 5], value if core.index else 1.0,
                                            lambda *_: None))  # fmt: skip
     found, _ = races(launch.cores, [accesses(core) for core in launch.cores])
-    assert any(not race.same for race in found) == races_
+    assert all(race.same for race in found)
+    assert any(race.scatter for race in found) == races_
+    assert {duplicate_finding(race).rule for race in found if race.scatter} == (
+        {"duplicate-scatter"} if races_ else set()
+    )
+
+
+def test_a_scatter_and_a_plain_write_that_meet_are_a_race():
+    def kernel(core):
+        if core.index:
+            scatter_kernel(core, [1, 3, 5], 1.0, lambda *_: None)
+        else:
+            kind = DType("float32")
+            out = core.allocate((16, 8), kind, MemoryRegion.shared_hbm, name="out")
+            data = core.allocate((1, 8), kind, MemoryRegion.sbuf)
+            memset(data, 2.0)
+            dma_copy(out[3:4], data)
+
+    launch = Launch(target("trn2"), Options(), 2)
+    launch.run(kernel)
+    found, _ = races(launch.cores, [accesses(core) for core in launch.cores])
+    assert any(not race.same for race in found)
 
 
 @pytest.mark.parametrize(("row", "races_"), [(5, True), (6, False)])

@@ -10,7 +10,7 @@ Sources: the NKI language guide (sequential programming model), ``nki.isa.core_b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,8 @@ class Race:
     both_write: bool
     same: bool
     """Both cores write the same region at the same line: harmless where the values are equal."""
+    scatter: bool = False
+    """Both scatter rows by index: kernels send all padding to one row that nobody reads."""
 
 
 def races(cores: Sequence[NeuronCore], columns: Sequence[Accesses]) -> tuple[list[Race], list[Finding]]:
@@ -278,9 +280,14 @@ def _conflicts(one: _Touch, rows_a: Array, two: _Touch, rows_b: Array) -> Iterat
     alone_a = writes_a[~np.isin(writes_a, [a for a, _ in twins])]
     alone_b = writes_b[~np.isin(writes_b, [b for _, b in twins])]
     for left, first, right, second in ((one, alone_a, two, rows_b), (two, alone_b, one, rows_a)):
-        hit = _meet(left, first, right, second)
+        scattered, others = _scatters(left, first), _scatters(right, second)
+        for some, beside in ((first[~scattered], second), (first[scattered], second[~others])):
+            hit = _meet(left, some, right, beside)
+            if hit is not None:
+                yield _race(left, hit[0], right, hit[1], same=False)
+        hit = _meet(left, first[scattered], right, second[others])
         if hit is not None:
-            yield _race(left, hit[0], right, hit[1], same=False)
+            yield replace(_race(left, hit[0], right, hit[1], same=True), scatter=True)
     if twins:
         for reader, rows, writer, pairs in (
             (one, rows_a, two, twins), (two, rows_b, one, [(b, a) for a, b in twins]),
@@ -290,6 +297,11 @@ def _conflicts(one: _Touch, rows_a: Array, two: _Touch, rows_b: Array) -> Iterat
             hit = _stale(reader, rows, busy) if busy else None
             if hit is not None:
                 yield _race(writer, hit[0], reader, hit[1], same=False)
+
+
+def _scatters(touch: _Touch, rows: Array) -> Array:
+    """Which accesses are writes of rows by index."""
+    return np.array([touch.columns.write[k] and touch.columns.regions[k].indirect == "vector" for k in rows], np.bool_)
 
 
 def _twins(one: _Touch, rows_a: Array, two: _Touch, rows_b: Array) -> list[tuple[int, int]]:
@@ -426,7 +438,12 @@ def race_error(race: Race) -> NkiValidationError:
 
 
 def duplicate_finding(race: Race) -> Finding:
-    """Both cores write the same bytes at the same line."""
+    """Both cores write the same bytes at the same line, or scatter to the same row."""
+    if race.scatter:
+        return Finding(
+            "duplicate-scatter", f"all cores scatter to the same rows of {title(race.storage)}: right only if nobody "
+            "reads them, or the values are equal", race.second.source,
+        )  # fmt: skip
     return Finding(
         "duplicate-write", f"all cores write the same bytes of {title(race.storage)}: wasted, and right only if "
         "the values are equal", race.second.source,
