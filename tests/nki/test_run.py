@@ -310,3 +310,18 @@ def test_annotated_shapes_are_checked():
         with pytest.raises(NkiValidationError, match="annotation") as caught:
             nki.simulate(annotated)(*arguments)
         assert "test_run.py" in str(caught.value)
+
+
+# --- outputs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("buffer", [nl.sbuf, nl.psum, nl.private_hbm, nl.shared_hbm])
+def test_outputs_that_would_not_compile_are_findings(buffer):
+    def kernel(x):
+        return x, nl.zeros((4, 8), nl.float32, buffer)
+
+    run = nki.simulate(kernel)
+    run(ONES)
+    found = [finding for finding in run.profile.findings if finding.rule == "output-buffer"]
+    assert len(found) == (buffer is not nl.shared_hbm)
+    assert all("nl.shared_hbm only" in str(finding) and "test_run.py" in str(finding) for finding in found)

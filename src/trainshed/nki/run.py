@@ -14,11 +14,14 @@ from typing import Any
 
 from trainshed.chip.core import NeuronCore, Options, Target, running
 from trainshed.chip.core import target as chip_target
+from trainshed.chip.errors import source
+from trainshed.chip.findings import note
 from trainshed.chip.launch import Launch
 from trainshed.chip.profile import Checked, Profile, check, profile
 from trainshed.chip.schedule import apply_schedule
 from trainshed.chip.turns import Turns
 from trainshed.chip.undefined import check_result
+from trainshed.chip.words import MemoryRegion
 from trainshed.core.errors import UserError, unknown_name
 from trainshed.nki.arguments import Arguments, results, tensors
 from trainshed.nki.typing import check_annotations
@@ -179,6 +182,7 @@ class Simulated:
         assert arguments is not None
         apply_schedule(launch.cores, self.kernel.schedule)
         if self._check:
+            _note_outputs(launch.cores[0], returned[0])
             self._checked = check(launch)
             if launch.cores[0].options.values:
                 for tensor in tensors(returned[0]):
@@ -189,6 +193,17 @@ class Simulated:
                 taken.give_back()
         self._arguments = None
         return results(returned[0], torch=arguments.torch)
+
+
+def _note_outputs(core: NeuronCore, returned: Any) -> None:
+    """Findings for outputs elsewhere than in shared HBM: they simulate, but do not compile.
+
+    Source: NKI migration guide, 0.2.0 to 0.3.0, "Output tensors must use nl.shared_hbm".
+    """
+    for tensor in tensors(returned):
+        if tensor.buffer is not MemoryRegion.shared_hbm and not tensor.storage.argument:
+            message = f"the kernel returns {tensor!r}: the compiler takes outputs in nl.shared_hbm only"
+            note(core, "output-buffer", message, tensor.storage.source or source())
 
 
 def _names(function: Callable[..., Any], count: int) -> dict[int, str]:
