@@ -325,3 +325,12 @@ def test_outputs_that_would_not_compile_are_findings(buffer):
     found = [finding for finding in run.profile.findings if finding.rule == "output-buffer"]
     assert len(found) == (buffer is not nl.shared_hbm)
     assert all("nl.shared_hbm only" in str(finding) and "test_run.py" in str(finding) for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("TRAINSHED_QUANTIZE_RULE", "0.3"), ("NEURON_RT_STOCHASTIC_ROUNDING_SEED", "many")]
+)
+def test_variables_are_read_strictly(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=f"{variable}: .*'{value}'"):
+        nki.simulate(doubled)(ONES)

@@ -50,12 +50,18 @@ def default_target(name: str | None = None) -> Target:
 
 def default_options(values: bool = True, quantize_rule: str | None = None) -> Options:
     """What the vendor's environment variables say."""
+    rule = quantize_rule or os.environ.get("TRAINSHED_QUANTIZE_RULE", "0.5")
+    if rule not in ("0.4", "0.5"):
+        raise UserError("scale rule of quantize_mx", where="TRAINSHED_QUANTIZE_RULE", value=rule, expected="0.4 or 0.5")
+    seed = os.environ.get("NEURON_RT_STOCHASTIC_ROUNDING_SEED", "0") or "0"
+    if not seed.isdecimal():
+        raise UserError("seed", where="NEURON_RT_STOCHASTIC_ROUNDING_SEED", value=seed, expected="a whole number")
     return Options(
         values=values,
         precise=os.environ.get("NKI_PRECISE_FP", "1") != "0",
         stochastic=os.environ.get("NEURON_RT_STOCHASTIC_ROUNDING_EN", "0") == "1",
-        seed=int(os.environ.get("NEURON_RT_STOCHASTIC_ROUNDING_SEED", "0") or 0),
-        quantize_rule=quantize_rule or os.environ.get("TRAINSHED_QUANTIZE_RULE", "0.5"),
+        seed=int(seed),
+        quantize_rule=rule,
     )
 
 
