@@ -15,8 +15,10 @@ import nki.language as nl
 def matmul(lhsT, rhs):
     """K and M in tiles of 128, N in tiles of 512; each output tile accumulates over K in one PSUM bank."""
     depth, rows = lhsT.shape
-    _, columns = rhs.shape
+    inner, columns = rhs.shape
     tile_k, tile_m, tile_n = nl.tile_size.pmax, nl.tile_size.gemm_stationary_fmax, nl.tile_size.gemm_moving_fmax
+    assert inner == depth, "lhsT and rhs share K"
+    assert depth % tile_k == rows % tile_m == columns % tile_n == 0, "whole tiles only"
     result = nl.ndarray((rows, columns), dtype=lhsT.dtype, buffer=nl.shared_hbm)
 
     for m in nl.affine_range(rows // tile_m):
