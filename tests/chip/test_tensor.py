@@ -22,6 +22,13 @@ def tensor(shape, buffer="sbuf", dtype="int32"):
     return NkiTensor(shape, DType(dtype), storage), numbers
 
 
+def used(view):
+    """A view as an instruction takes it: one out of bounds may be made, and not used."""
+    if isinstance(view, NkiTensor) and view.fault is not None:
+        raise view.fault
+    return view
+
+
 def same(view, expected):
     assert view.shape == expected.shape
     np.testing.assert_array_equal(array(view), expected)
@@ -104,7 +111,7 @@ def test_ap_addresses_storage_as_as_strided_does(offset, outer, stride, inner):
     pattern = [[24, 3], [stride * 4, outer], [1, inner]]
     if offset + (outer - 1) * stride * 4 + inner - 1 >= 24:
         with pytest.raises(NkiValidationError, match="last column"):
-            view.ap(pattern, offset=offset)
+            used(view.ap(pattern, offset=offset))
         return
     expected = np.lib.stride_tricks.as_strided(
         numbers.reshape(-1)[offset:], (3, outer, inner), (24 * 4, stride * 16, 4)
@@ -135,7 +142,7 @@ def test_ap_addresses_storage_as_as_strided_does(offset, outer, stride, inner):
 )
 def test_mistakes_name_the_line_and_what_is_right(mistake, message):
     with pytest.raises(NkiValidationError, match=r"test_tensor\.py:\d+") as error:
-        mistake(tensor((4, 6))[0])
+        used(mistake(tensor((4, 6))[0]))
     assert message in str(error.value)
 
 

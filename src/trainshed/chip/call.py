@@ -133,6 +133,9 @@ class Call:
     ) -> Instruction:
         """Append the record. Call it once the rules hold and before operands are touched."""
         core = self.core
+        for item in (*reads, *writes):
+            if isinstance(item, NkiTensor) and item.fault is not None:
+                raise item.fault
         record = Instruction(
             len(core.instructions), core.index, self.opcode, engine,
             tuple(region(item) for item in reads if isinstance(item, NkiTensor)),

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from trainshed.chip.errors import violation
+from trainshed.chip.errors import NkiValidationError, violation
 from trainshed.chip.layout import infer, merge, reshaped, row_major
 from trainshed.chip.memory import Storage
 from trainshed.chip.registers import VirtualRegister
@@ -56,7 +56,7 @@ class Indirection:
 class NkiTensor(NKIObject):
     """A tensor or a view of one: ``shape``, ``strides`` and ``offset`` in elements of ``dtype``."""
 
-    __slots__ = ("dtype", "indirection", "offset", "shape", "storage", "strides")
+    __slots__ = ("dtype", "fault", "indirection", "offset", "shape", "storage", "strides")
 
     def __init__(
         self,
@@ -73,6 +73,8 @@ class NkiTensor(NKIObject):
         self.strides = strides if strides is not None else row_major(self.shape)
         self.offset = offset
         self.indirection = indirection
+        #: Why no instruction may use this view.
+        self.fault: NkiValidationError | None = None
 
     # --- what it is ---------------------------------------------------------------------------------------
 
@@ -155,6 +157,7 @@ class NkiTensor(NKIObject):
         view = NkiTensor.__new__(type(self))
         view.shape, view.strides = tuple(shape), tuple(strides)
         view.dtype, view.storage, view.indirection = self.dtype, self.storage, self.indirection
+        view.fault = self.fault
         view.offset = self.offset if offset is None else offset
         return view
 
@@ -399,7 +402,10 @@ class NkiTensor(NKIObject):
                     index=index, stride=stride, limit=self.shape[indirect_dim],
                     dim=-1 if scalar_offset is not None else 0,
                 )  # fmt: skip
-        view.check_bounds("ap")
+        try:
+            view.check_bounds("ap")
+        except NkiValidationError as error:
+            view.fault = error  # a mistake only where an instruction uses it
         return view
 
     def view(self, dtype: Any) -> NkiTensor:

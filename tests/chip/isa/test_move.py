@@ -230,3 +230,13 @@ def test_memset_of_truth(core, empty, values):
     flags = empty((1, 2), "bool_")
     memset(flags, True)
     np.testing.assert_array_equal(values(flags), [[True, True]])
+
+
+def test_a_view_out_of_bounds_is_an_error_where_it_is_used_only(core, empty):
+    """AWS's library makes the view first, and asks whether it may use it then."""
+    tensor = empty((128, 8))
+    beyond = tensor.ap([[8, 128], [2, 4]], offset=2)
+    with pytest.raises(NkiValidationError, match="last column"):
+        memset(beyond, 0)
+    with pytest.raises(NkiValidationError, match="last column"):
+        memset(beyond[0:32], 0)
