@@ -32,9 +32,12 @@ from trainshed.chip.isa.vector import reciprocal, scalar_tensor_tensor, tensor_s
 from trainshed.chip.record import Instruction as NkiInstruction
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.words import dge_mode, dma_engine, engine, matmul_perf_mode, nc_version, oob_mode, reduce_cmd
+from trainshed.nki.removed import finder
 
 tensor_engine, vector_engine, scalar_engine = engine.tensor, engine.vector, engine.scalar
 gpsimd_engine, unknown_engine = engine.gpsimd, engine.unknown
+
+__getattr__ = finder("nki.isa")
 
 __all__ = [
     "NkiInstruction", "NkiValidationError", "VirtualRegister", "activate2", "activation", "activation_reduce",

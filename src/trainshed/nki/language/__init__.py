@@ -106,6 +106,7 @@ from trainshed.nki.language.loops import (
 from trainshed.nki.language.random import dropout, rand, random_seed
 from trainshed.nki.language.reductions import all, max, mean, min, prod, rms_norm, softmax, sum, var
 from trainshed.nki.language.tiles import tile_size
+from trainshed.nki.removed import finder
 from trainshed.numerics.formats import (
     DType,
     bfloat16,
@@ -154,6 +155,8 @@ def is_on_chip(buffer: object) -> bool:
     """Whether a memory is SBUF or PSUM."""
     return is_psum(buffer) or is_sbuf(buffer)
 
+
+__getattr__ = finder("nki.language")
 
 __all__ = [
     "DType",
