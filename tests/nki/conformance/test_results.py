@@ -42,6 +42,17 @@ def test_what_the_suite_leaves_out_does_not_count(results):
     assert share([]) == (0, 0, 0.0)
 
 
+def test_what_a_test_skips_itself_is_told_and_does_not_count(results):
+    with results.open("a") as file:
+        file.write(
+            '\n{"case": "test/b/test_topk.py::test_z", "outcome": "skipped", "seconds": 0.0, "cause": "Skipped: twin"}'
+        )
+    text = page(read(results), selection="some", facts={})
+    assert "**2 of 3 cases pass (66.67 %)**" in text
+    assert "- beside these 1 cases that the tests skip themselves: 1 because “twin”" in text
+    assert "| test_topk | 1 | 0 | 1 | 0.2 |" in text
+
+
 def test_names_of_modules_and_cases(results):
     item = read(results)["test/b/test_topk.py::test_y[c]"]
     assert (item.module, item.name) == ("test_topk", "test_y[c]")

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 #: How the suite names what it leaves out of simulations by its own list.
 SLOW = "slow simulation"
+
+
+#: What is known of a module's failures, told beside them.
+KNOWN = {
+    "test_cascaded_max_utils": "The race is the test kernel's: both cores clear the whole output and then store rows "
+    "of their own, and nothing orders one core's clearing before the other's rows.",
+    "test_cross_entropy_forward": "Logits of [14000, 151936], their reference in float32 and the simulator's copy "
+    "need more than the 24 GB of the machine: the operating system ends the worker.",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +45,14 @@ class Outcome:
         return self.case.split("::", 1)[1].split("::")[-1] if "::" in self.case else self.case
 
     @property
-    def counts(self) -> bool:
-        """Whether it ran or should have: not what the suite leaves out of simulations itself."""
+    def selected(self) -> bool:
+        """Whether it is not on the suite's own list of slow simulations."""
         return self.outcome != "skipped" or SLOW not in self.cause
+
+    @property
+    def counts(self) -> bool:
+        """Whether it ran: tests skip combinations themselves that say nothing new, before any kernel is called."""
+        return self.outcome != "skipped"
 
 
 def read(path: Path) -> dict[str, Outcome]:
@@ -82,6 +96,7 @@ def page(outcomes: Mapping[str, Outcome], *, selection: str, facts: Mapping[str,
         f"**{passed:,} of {count:,} cases pass ({percent:.2f} %)**: {selection}.",
         "",
         *[f"- {name}: {value}" for name, value in facts.items()],
+        *_skipped([item for item in outcomes.values() if item.selected and not item.counts]),
         "",
         *_modules(outcomes),
         *_failures([item for item in outcomes.values() if item.outcome == "failed"]),
@@ -89,15 +104,24 @@ def page(outcomes: Mapping[str, Outcome], *, selection: str, facts: Mapping[str,
     return "\n".join(lines) + "\n"
 
 
+def _skipped(items: Sequence[Outcome]) -> list[str]:
+    """What the tests skip themselves, by their reasons."""
+    if not items:
+        return []
+    reasons = Counter(item.cause.removeprefix("Skipped: ") for item in items)
+    told = "; ".join(f"{count} because “{reason}”" for reason, count in reasons.most_common())
+    return [f"- beside these {len(items):,} cases that the tests skip themselves: {told}"]
+
+
 def _modules(outcomes: Mapping[str, Outcome]) -> list[str]:
     """The table by module."""
     by_module: dict[str, list[Outcome]] = defaultdict(list)
     for item in outcomes.values():
-        if item.counts:
+        if item.selected:
             by_module[item.module].append(item)
     lines = [
         "## By module", "",
-        "| module | passed | failed | skipped by the suite | seconds |", "|---|---:|---:|---:|---:|",
+        "| module | passed | failed | skipped by the test | seconds |", "|---|---:|---:|---:|---:|",
     ]  # fmt: skip
     for module, items in sorted(by_module.items()):
         kinds = [item.outcome for item in items]
@@ -116,7 +140,8 @@ def _failures(failed: Sequence[Outcome]) -> list[str]:
         by_cause[item.module, kind_of(item.cause)].append(item)
     lines = ["## Failures", ""]
     for (module, _), items in sorted(by_cause.items(), key=lambda pair: (-len(pair[1]), pair[0])):
-        lines += [f"### {module}: {len(items)}", "", f"{portable(items[0].cause)}", ""]
+        told = f" {KNOWN[module]}" if module in KNOWN else ""
+        lines += [f"### {module}: {len(items)}", "", f"{portable(items[0].cause)}{told}", ""]
         lines += [f"- `{item.name}`" for item in sorted(items, key=lambda item: item.name)]
         lines.append("")
     return lines[:-1]
