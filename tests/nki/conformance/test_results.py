@@ -67,6 +67,11 @@ def test_the_page_holds_totals_modules_and_every_failure_without_this_machines_f
     assert "/home" not in text
 
 
+def test_what_is_known_of_a_modules_failures_is_told_beside_them():
+    item = Outcome(case="test_cascaded_max_utils.py::test_x", outcome="failed", seconds=1.0, cause="E: race")
+    assert "E: race The race is the test kernel's" in page({item.case: item}, selection="one", facts={})
+
+
 def test_a_page_without_failures_says_so():
     only = Outcome(case="test_a.py::test_x", outcome="passed", seconds=1.0)
     assert page({only.case: only}, selection="one case", facts={}).endswith("## Failures\n\nNone.\n")
