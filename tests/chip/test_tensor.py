@@ -169,3 +169,10 @@ def test_addresses_in_psum_are_of_whole_words():
     with pytest.raises(NkiValidationError, match="a multiple of 4 bytes"):
         core.allocate((32, 8), DType("bfloat16"), MemoryRegion.psum, address=(0, 2))
     assert core.allocate((32, 8), DType("bfloat16"), MemoryRegion.sbuf, address=(0, 2)).shape == (32, 8)
+
+
+def test_base_tensor_is_the_tensor_as_it_was_made():
+    view, numbers = tensor((4, 6))
+    base = view.view("uint8")[1:3, 4:8].base_tensor
+    assert base.dtype == "int32"
+    same(base, numbers)

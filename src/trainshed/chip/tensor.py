@@ -87,6 +87,11 @@ class NkiTensor(NKIObject):
         return self.storage.buffer
 
     @property
+    def base_tensor(self) -> NkiTensor:
+        """The tensor this is a view of, as it was made: NKI 0.3's kernels ask for it where a view changed the dtype."""
+        return NkiTensor(self.storage.shape, self.storage.dtype, self.storage)
+
+    @property
     def ndim(self) -> int:
         return len(self.shape)
 
