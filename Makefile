@@ -28,6 +28,7 @@ evidence: $(VENV)/.dev ## the table behind every answer's evidence, each group l
 
 bench: $(VENV)/.dev ## speed, each figure with a ratio
 	$(BIN)/python bench/plan.py
+	$(BIN)/python bench/kernel.py
 
 conformance: $(VENV)/.conformance ## AWS's kernel library's own suite (NKI_LIBRARY=path) on us; rewrites docs/conformance.md
 	$(BIN)/python -m trainshed.nki.conformance $(NKI_LIBRARY) --page docs/conformance.md
