@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from trainshed.chip.accesses import accesses
 from trainshed.chip.call import Call
 from trainshed.chip.core import Options, enter, target
+from trainshed.chip.divergence import check_loops, divergence, note_trips
 from trainshed.chip.errors import NkiValidationError, Source
-from trainshed.chip.hazards import check_loops, divergence, duplicate_finding, note_trips, race_error, races
+from trainshed.chip.hazards import duplicate_finding, race_error, races
 from trainshed.chip.isa.dma import dma_copy
 from trainshed.chip.isa.exchange import core_barrier, sendrecv
 from trainshed.chip.isa.move import memset

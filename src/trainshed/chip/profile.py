@@ -18,9 +18,10 @@ import numpy as np
 from trainshed.chip.accesses import Accesses, accesses, itemsize, region_runs, union
 from trainshed.chip.allocate import Allocation, allocate
 from trainshed.chip.core import NeuronCore
+from trainshed.chip.divergence import check_loops, divergence
 from trainshed.chip.errors import Source
 from trainshed.chip.findings import Finding, merged
-from trainshed.chip.hazards import check_loops, divergence, duplicate_finding, race_error, races
+from trainshed.chip.hazards import duplicate_finding, race_error, races
 from trainshed.chip.launch import Launch
 from trainshed.chip.memory import Storage
 from trainshed.chip.overlap import check_overlap, title

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from trainshed.chip.core import NeuronCore, active
+from trainshed.chip.divergence import note_trips
 from trainshed.chip.errors import source, violation
-from trainshed.chip.hazards import note_trips
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.tensor import DynamicSlice
 
