@@ -13,6 +13,7 @@ import numpy as np
 
 from trainshed.chip.core import NeuronCore, active
 from trainshed.chip.errors import NkiValidationError, Source, source, violation
+from trainshed.chip.layout import MOST_DIMENSIONS, MOST_ELEMENTS, MOST_STEP, expressible, joined
 from trainshed.chip.memory import Storage, covers, mark, missing
 from trainshed.chip.record import Instruction, Region
 from trainshed.chip.registers import VirtualRegister
@@ -90,6 +91,9 @@ class Call:
             )
         if tensor.storage.buffer.on_chip:
             self.partitions(operand, tensor)
+            # No stride leaves a row, so a short row cannot break the other limits of a pattern.
+            if len(tensor.shape) > 5 or tensor.storage.row > 32768 or tensor.size > 65535 * tensor.shape[0]:
+                self.pattern(operand, tensor)
         if not tensor.size:
             raise self.fail(operand, "elements of a view of shape " + str(tensor.shape), 0, "at least one", "empty")
         return tensor
@@ -105,6 +109,34 @@ class Call:
         if start % 32 or (start and count > 64) or (count > 32 and start % 64):
             legal = "0" if count > 64 else "0 or 64" if count > 32 else "0, 32, 64 or 96"
             raise self.fail(operand, f"start partition of {count} partitions", start, legal, "start-partition")
+
+    def pattern(self, operand: str, tensor: NkiTensor) -> None:
+        """An engine walks at most four free dimensions, each a uint16 of elements with an int16 stride in elements.
+
+        Dimensions that walk as one count once, and a long one may be split in two: what counts is whether any
+        pattern names these elements in this order. Not for DMA, whose descriptors are others, nor for ``.indirect()``
+        views, whose places are not a pattern. Most instructions have fewer than four dimensions; which ones is not
+        published. Sources: the NeuronCore-v2 architecture guide, "Accessing SBUF/PSUM tensors using compute engines";
+        the page on access patterns (``nki-aps``), "Hardware Capability".
+        """
+        if self.opcode in ("sendrecv", "core_barrier") or (
+            tensor.indirection is not None and tensor.indirection.kind == "free"
+        ):
+            return
+        dims = joined(tensor.shape[1:], tensor.strides[1:])
+        taken = [expressible(size, stride) for size, stride in dims]
+        if 0 not in taken and sum(taken) <= MOST_DIMENSIONS:
+            return
+        if 0 in taken:
+            size, stride = dims[taken.index(0)]
+            raise self.fail(
+                operand, f"free dimension of {tensor!r} as [stride, elements]", [stride, size],
+                f"at most {MOST_ELEMENTS} elements with a stride of {-MOST_STEP - 1} to {MOST_STEP}", "access-pattern",
+            )  # fmt: skip
+        raise self.fail(
+            operand, f"free dimensions of {tensor!r} as [stride, elements]", [[stride, size] for size, stride in dims],
+            f"at most {MOST_DIMENSIONS} that do not lie contiguously", "access-pattern",
+        )  # fmt: skip
 
     def on_engine(self, asked: engine, allowed: tuple[engine, ...], default: engine | None = None) -> engine:
         """The engine that runs it: the one asked for, or the default (the first allowed)."""

@@ -62,3 +62,31 @@ def reshaped(shape: Sequence[int], strides: Sequence[int], new: Sequence[int]) -
             step *= new[target[k]]
         i, j = end_i, end_j
     return tuple(result)
+
+
+#: A free dimension of an access pattern counts in uint16 and steps in int16, in elements; there are four.
+MOST_DIMENSIONS, MOST_ELEMENTS, MOST_STEP = 4, 65535, 32767
+
+
+def joined(shape: Sequence[int], strides: Sequence[int]) -> list[tuple[int, int]]:
+    """``(size, stride)`` of as few dimensions as walk the same elements in the same order (none for one element)."""
+    dims: list[tuple[int, int]] = []
+    for size, stride in zip(shape, strides, strict=True):
+        if size == 1:
+            continue
+        if dims and dims[-1][1] == size * stride:
+            dims[-1] = dims[-1][0] * size, stride
+        else:
+            dims.append((size, stride))
+    return dims
+
+
+def expressible(size: int, stride: int) -> int:
+    """How many dimensions of an access pattern a joined dimension takes: 1, 2, or 0 where none can express it."""
+    if not -MOST_STEP - 1 <= stride <= MOST_STEP:
+        return 0
+    if size <= MOST_ELEMENTS:
+        return 1
+    # As an outer and an inner one, whose size times the stride is the outer one's stride.
+    inner = range(-(-size // MOST_ELEMENTS), MOST_STEP // max(abs(stride), 1) + 1)
+    return 2 if any(size % length == 0 for length in inner) else 0
