@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from trainshed.nki.conformance.draws import stabilized
 from trainshed.nki.run import Kernel
 from trainshed.nki.world import simulate_ranks
 
@@ -106,3 +107,5 @@ def install() -> None:
     setup.__dict__["run_simulator_inference"] = simulate_one
     orchestrator._run_simulator_inference = run
     validator.__read_all_output_tensors__ = read_packed
+    generators = import_module("test.integration.nkilib.utils.tensor_generators")
+    generators.__dict__["generate_stabilized_mx_data"] = stabilized(generators)

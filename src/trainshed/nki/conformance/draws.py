@@ -1,0 +1,95 @@
+"""The suite's random MX data at once: the same numbers as its loop over blocks, which takes minutes for MoE weights.
+
+For every block of 8 by 4 the suite draws a row, a column, a sign and a mantissa from NumPy's global generator, four
+calls a block. Here the generator's raw words are drawn whole and taken apart as those calls do (masked rejection).
+"""
+
+# ruff: noqa: NPY002 (the suite draws from the global generator)
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+_Generator = Callable[..., tuple[Any, Any, Any]]
+
+
+def _next_valid(words: Array, mask: int, most: int) -> Array:
+    """For each place, the first from there on whose masked word is at most ``most`` (the end, where none is)."""
+    places = np.where((words & mask) <= most, np.arange(len(words)), len(words))
+    found: Array = np.minimum.accumulate(places[::-1])[::-1]
+    return found
+
+
+def block_draws(blocks: int) -> tuple[Array, Array, Array, Array]:
+    """``randint(0, 7)``, ``randint(0, 3)``, ``choice([-1, 1])`` and ``random()`` for each block, in that order.
+
+    The global generator is left where those calls would leave it.
+    """
+    kind, *state = np.random.get_state()
+    words_of = np.random.MT19937()
+    given = {"bit_generator": kind, "state": {"key": state[0], "pos": state[1]}}
+    words_of.state = given
+    count = 6 * blocks + 64
+    while True:
+        words = words_of.random_raw(count).astype(np.uint32)
+        rows, columns = _next_valid(words, 7, 6), _next_valid(words, 3, 2)
+        # A row at r and a column at c are followed by one word for the sign and two for the mantissa.
+        last = len(words) - 4
+        column_of = columns[np.minimum(rows + 1, len(words) - 1)]
+        steps = np.where(column_of <= last, column_of + 4, len(words)).tolist()
+        starts, at = np.empty(blocks, np.int64), 0
+        for block in range(blocks):
+            if at >= len(words):
+                break
+            starts[block] = at
+            at = steps[at]
+        else:
+            if at <= len(words) and (not blocks or column_of[starts[-1]] <= last):
+                break
+        words_of.state = given
+        count *= 2
+    words_of.state = given
+    words_of.random_raw(at, output=False)
+    after: Any = words_of.state["state"]
+    np.random.set_state((kind, after["key"], after["pos"], *state[2:]))
+    row, column = rows[starts], column_of[starts]
+    high, low = words[column + 2].astype(np.uint64) >> np.uint64(5), words[column + 3].astype(np.uint64) >> np.uint64(6)
+    mantissas = (high.astype(np.float64) * 67108864.0 + low.astype(np.float64)) / 9007199254740992.0
+    return words[row] & 7, words[column] & 3, (words[column + 1] & 1).astype(np.int64) * 2 - 1, mantissas
+
+
+def stabilized(module: ModuleType) -> _Generator:
+    """``generate_stabilized_mx_data`` of the suite's module, without its loop."""
+    theirs: _Generator = module.generate_stabilized_mx_data
+
+    def generate(mx_dtype: Any, shape: tuple[int, int], val_range: float = 1.0) -> tuple[Any, Any, Any]:
+        height, width = shape
+        if height % 8 or width % 4 or val_range == 0:
+            return theirs(mx_dtype, shape, val_range)
+        most, exponent = module.get_mx_fp_max(mx_dtype), module.get_mx_max_exp(mx_dtype)
+        data = (np.random.random(shape) * 2 - 1) * most
+        rows, columns, signs, mantissas = block_draws(height // 8 * (width // 4))
+        tops, lefts = np.divmod(np.arange(len(rows)), width // 4)
+        data[tops * 8 + rows, lefts * 4 + columns] = signs * (1.0 + mantissas * 0.5) * (2**exponent)
+        quantized = module.static_cast(data.astype(np.float32), module.NL_TO_DT_DTYPE.get(mx_dtype, mx_dtype))
+        upper = min(255, int(np.log2(val_range / most) + 127))
+        scales = np.random.randint(max(0, upper - 10), upper + 1, size=(height // 8, width // 4), dtype=np.uint8)
+        return module.dequantize_mx_golden(quantized, scales), quantized, scales
+
+    return generate if _same(theirs, generate, module) else theirs
+
+
+def _same(theirs: _Generator, ours: _Generator, module: ModuleType) -> bool:
+    """Whether both give the same data, and leave the generator in the same place."""
+    before = np.random.get_state()
+    found = []
+    for generate in (theirs, ours):
+        np.random.seed(7)
+        made = generate(module.nl.float8_e4m3fn_x4, (64, 64), 2.0)
+        found.append([np.asarray(part).tobytes() for part in made] + [np.random.random(3).tobytes()])
+    np.random.set_state(before)
+    return found[0] == found[1]
