@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from trainshed.chip.errors import ours, source, violation
+from trainshed.chip.operators import NoOperators
 from trainshed.chip.words import NKIObject
 
 
@@ -54,7 +55,9 @@ class VirtualRegister(NKIObject):
     def __repr__(self) -> str:
         return f"VirtualRegister({self.value})"
 
-    def _binary(self, other: Any, operation: Any) -> VirtualRegister:
+    def _binary(self, other: Any, operation: Any) -> Any:
+        if isinstance(other, NoOperators):
+            return NotImplemented  # the tensor says what to write
         return VirtualRegister(operation(self.get(), int(other)))
 
     def __add__(self, other: Any) -> VirtualRegister:

@@ -19,6 +19,7 @@ import numpy as np
 from trainshed.chip.errors import NkiValidationError, violation
 from trainshed.chip.layout import infer, merge, reshaped, row_major
 from trainshed.chip.memory import Storage
+from trainshed.chip.operators import NoOperators
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.words import MemoryRegion, NKIObject
 from trainshed.numerics.formats import DType, lookup
@@ -53,7 +54,7 @@ class Indirection:
     dim: int = 0
 
 
-class NkiTensor(NKIObject):
+class NkiTensor(NoOperators, NKIObject):
     """A tensor or a view of one: ``shape``, ``strides`` and ``offset`` in elements of ``dtype``."""
 
     __slots__ = ("dtype", "fault", "indirection", "offset", "shape", "storage", "strides")
