@@ -55,9 +55,9 @@ class VirtualRegister(NKIObject):
     def __repr__(self) -> str:
         return f"VirtualRegister({self.value})"
 
-    def _binary(self, other: Any, operation: Any) -> Any:
+    def _binary(self, other: Any, operation: Any) -> VirtualRegister:
         if isinstance(other, NoOperators):
-            return NotImplemented  # the tensor says what to write
+            return NotImplemented  # type: ignore[no-any-return] # the tensor says what to write
         return VirtualRegister(operation(self.get(), int(other)))
 
     def __add__(self, other: Any) -> VirtualRegister:
