@@ -11,8 +11,12 @@ from trainshed.chip.accesses import accesses
 from trainshed.chip.call import Call
 from trainshed.chip.core import NeuronCore, Options, enter, target
 from trainshed.chip.errors import NkiValidationError
+from trainshed.chip.isa.dma import dma_compute, dma_copy, dma_transpose
 from trainshed.chip.isa.tensor import nc_matmul
-from trainshed.chip.overlap import check_overlap
+from trainshed.chip.launch import Launch
+from trainshed.chip.overlap import check_overlap, overlapping_dmas
+from trainshed.chip.profile import profile
+from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.words import MemoryRegion, engine
 from trainshed.numerics.formats import DType
 
@@ -186,5 +190,74 @@ def test_like_a_memory_that_remembers_who_wrote_last(places, steps):
             if wrong:
                 break
         assert (clash(core) is not None) == wrong
+    finally:
+        enter(None)
+
+
+# --- within one DMA -------------------------------------------------------------------------------------------
+
+
+def test_a_dma_over_its_own_source_is_a_finding(core, tile, values):
+    numbers = np.arange(8 * 64, dtype=np.float32).reshape(8, 64)
+    t = tile(numbers, name="t")
+    dma_copy(t[:, 8:40], t[:, 0:32])
+    (found,) = overlapping_dmas(core)
+    assert found.rule == "overlapping-dma"
+    assert "dma_copy reads and writes the same bytes of t" in found.message
+    assert found.source == core.instructions[-1].source
+    np.testing.assert_array_equal(values(t)[:, 8:40], numbers[:, 0:32])
+
+
+@pytest.mark.parametrize("buffer", ["sbuf", "shared_hbm"])
+def test_dmas_that_disturb_nothing(core, tile, buffer):
+    t = tile(np.ones((8, 64), np.float32), buffer=buffer)
+    dma_copy(t, t)
+    dma_copy(t.reshape((8, 4, 16)), t)  # the same elements in the same order
+    dma_copy(t[:, 0:32], t[:, 32:64])
+    dma_copy(t[:, 0:64:2], t[:, 1:64:2])
+    dma_copy(t[0:4], t[4:8])
+    dma_compute(t, [t, t], "add")
+    assert overlapping_dmas(core) == []
+
+
+def test_another_order_or_another_row_of_the_same_bytes(core, tile):
+    t = tile(np.ones((16, 16), np.float32))
+    dma_transpose(t, t)
+    dma_copy(t.reshape((16, 4, 4)), t.reshape((16, 4, 4)).permute((0, 2, 1)))
+    dma_copy(t[1:16], t[0:15])
+    dma_compute(t[:, 0:8], [t[:, 8:16], t[:, 4:12]], "add")
+    assert [f.source for f in overlapping_dmas(core)] == [i.source for i in core.instructions]
+
+
+def test_a_place_found_at_run_time_is_left_out(core, tile):
+    t = tile(np.ones((8, 64), np.float32), buffer="shared_hbm")
+    dma_copy(t[0:1], t.select(0, VirtualRegister(1)).expand_dim(0))
+    assert overlapping_dmas(core) == []
+
+
+def test_the_profile_tells_every_core_and_line():
+    def kernel(core):
+        t = core.allocate((8, 64), DType("float32"), MemoryRegion.shared_hbm, name="t")
+        for _ in range(3):
+            dma_copy(t[2 * core.index : 2 * core.index + 1, 1:33], t[2 * core.index : 2 * core.index + 1, 0:32])
+
+    launch = Launch(target("trn2"), Options(values=False), 2)
+    launch.run(kernel)
+    found = [f for f in profile(launch).findings if f.rule == "overlapping-dma"]
+    assert [f.count for f in found] == [6]
+    assert " of t:" in found[0].message
+
+
+@settings(deadline=None)
+@given(*[st.tuples(st.integers(0, 20), st.integers(1, 4))] * 2, st.integers(1, 8))
+def test_overlap_of_two_strided_views(one, two, count):
+    """Against the definition: a place in both, unless the views are one."""
+    core = NeuronCore(target("trn2"), Options(values=False))
+    enter(core)
+    try:
+        t = core.allocate((64,), DType("float32"), MemoryRegion.private_hbm)
+        src, dst = ([start + stride * k for k in range(count)] for start, stride in (one, two))
+        dma_copy(*(t.ap([[stride, count]], offset=start) for start, stride in (two, one)))
+        assert bool(overlapping_dmas(core)) == (bool(set(src) & set(dst)) and src != dst)
     finally:
         enter(None)

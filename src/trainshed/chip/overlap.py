@@ -1,4 +1,4 @@
-"""Explicit addresses: a tensor overwritten through another one at the same place while it is still needed.
+"""Bytes overwritten while they are still needed: through another tensor at the same address, or by one DMA.
 
 NKI preserves program order between instructions that touch the same addresses, so that reusing an address is
 legal; what is wrong is to read a tensor after another one was written over it.
@@ -13,10 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainshed.chip.accesses import Accesses, Array, Lives, columns_of, lives
+from trainshed.chip.accesses import Accesses, Array, Lives, columns_of, extent, itemsize, lives, meet
+from trainshed.chip.core import NeuronCore
 from trainshed.chip.errors import NkiValidationError, violation
+from trainshed.chip.findings import Finding
+from trainshed.chip.layout import joined
 from trainshed.chip.memory import Storage
-from trainshed.chip.record import Region
+from trainshed.chip.record import Instruction, Region
+from trainshed.chip.words import engine
 
 
 def check_overlap(columns: Accesses) -> None:
@@ -174,6 +178,62 @@ def _overlap_error(
         reader.opcode, title(victim), f"reads bytes that {writer.opcode} at {writer.source} wrote over through",
         value=f"{title(culprit)} at address {culprit.address}", rule="overlap", at=reader.source,
         expected=f"another address than {victim.address}, which still holds live data",
+    )  # fmt: skip
+
+
+def overlapping_dmas(core: NeuronCore) -> list[Finding]:
+    """The finding ``overlapping-dma`` where a DMA writes bytes that it also reads, other than a view onto itself.
+
+    A transfer is spread over up to 16 engines, each at its own pace, so that bytes may be overwritten before they
+    are read; the values here are those of a source read whole first. Views whose place is found at run time are
+    left out. Source: "Introduction to Direct Memory Access (DMA) with NKI", basic capabilities.
+    """
+    found = []
+    known: dict[tuple[Region, Region, bool], bool] = {}
+    for instruction in core.instructions:
+        if instruction.engine is not engine.dma or not instruction.writes:
+            continue
+        for read in instruction.reads:
+            written = instruction.writes[0]
+            if read[0] != written[0]:
+                continue
+            moves = "transpose" in instruction.attributes
+            key = read, written, moves
+            if key not in known:
+                known[key] = _tangled(read, written, moves)
+            if known[key]:
+                found.append(_dma_finding(core, instruction, written))
+                break
+    return found
+
+
+def _tangled(read: Region, written: Region, moves: bool) -> bool:
+    """Whether two regions of one storage share a byte and are not the same elements in the same order.
+
+    ``moves``: the DMA changes the order, so that no element stays where it is.
+    """
+    if read.indirect is not None or written.indirect is not None:
+        return False
+    (low, high), (start, stop) = extent(read), extent(written)
+    if high <= start or stop <= low:
+        return False
+    if not moves and _walk(read) == _walk(written):
+        return False
+    return meet(read, written)
+
+
+def _walk(region: Region) -> tuple[int, int, list[tuple[int, int]]]:
+    """Equal for regions that name the same bytes element by element, in whatever shape."""
+    return itemsize(region), region.offset, joined(region.shape, [stride for stride, _ in region.pattern])
+
+
+def _dma_finding(core: NeuronCore, instruction: Instruction, written: Region) -> Finding:
+    owner = core.launch.cores[written.storage % core.cores] if core.cores > 1 else core
+    storage = owner.storages[written.storage // core.cores]
+    return Finding(
+        "overlapping-dma", f"{instruction.opcode} reads and writes the same bytes of {title(storage)}: right only if "
+        "all is read before the first is written, which engines that share a transfer do not promise",
+        instruction.source,
     )  # fmt: skip
 
 

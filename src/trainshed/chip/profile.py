@@ -24,7 +24,7 @@ from trainshed.chip.findings import Finding, merged
 from trainshed.chip.hazards import duplicate_finding, race_error, races
 from trainshed.chip.launch import Launch
 from trainshed.chip.memory import Storage
-from trainshed.chip.overlap import check_overlap, title
+from trainshed.chip.overlap import check_overlap, overlapping_dmas, title
 from trainshed.chip.record import Instruction, Region
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import MemoryRegion, engine
@@ -145,6 +145,7 @@ def check(launch: Launch) -> Checked:
         check_overlap(column)
     allocations = tuple(allocate(core, column) for core, column in zip(launch.cores, columns, strict=True))
     findings = [finding for allocation in allocations for finding in allocation.findings]
+    findings += [finding for core in launch.cores for finding in overlapping_dmas(core)]
     found, more = races(launch.cores, columns)
     for race in found:
         if not race.same:
