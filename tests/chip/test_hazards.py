@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from trainshed.chip.accesses import accesses
 from trainshed.chip.call import Call
 from trainshed.chip.core import Options, enter, target
-from trainshed.chip.divergence import check_loops, divergence, note_trips
-from trainshed.chip.errors import NkiValidationError, Source
+from trainshed.chip.errors import Source
 from trainshed.chip.hazards import duplicate_finding, race_error, races
 from trainshed.chip.isa.dma import dma_copy
 from trainshed.chip.isa.exchange import core_barrier, sendrecv
@@ -257,35 +256,6 @@ def test_order_passes_through_a_third_core():
         assert len(trio.races()[0]) == 1
     finally:
         enter(None)
-
-
-def test_different_programs_are_a_finding(pair):
-    t = pair.tensor()
-    pair.write(0, t[0:1])
-    pair.write(1, t[1:2])
-    found = divergence(pair.cores)
-    assert [f.rule for f in found] == ["lnc-divergence"]
-    assert found[0].source == pair.cores[1].instructions[0].source
-    assert divergence(pair.cores[:1]) == []
-
-
-def test_equal_programs_do_not_diverge(pair):
-    t = pair.tensor()
-    for index in (0, 1):
-        pair.write(index, t[index : index + 1])
-    assert divergence(pair.cores) == []
-
-
-@pytest.mark.parametrize(("trips", "value"), [([3, 5], 5), ([3], 0), ([3, 4, 1], 1)])
-def test_loops_of_the_hardware_run_alike_on_all_cores(pair, trips, value):
-    for core, counts in zip(pair.cores, ([3, 4], trips), strict=True):
-        for line, count in enumerate(counts):
-            note_trips(core, count, Source("k.py", line))
-    with pytest.raises(NkiValidationError, match=r"k.py:\d: dynamic loop: trips on core 1: ") as error:
-        check_loops(pair.cores)
-    assert (error.value.rule, error.value.value) == ("lnc-divergence", value)
-    pair.cores[1].state["trips"] = pair.cores[0].state["trips"]
-    check_loops(pair.cores)
 
 
 def scatter_kernel(core, rows, value, tail):
