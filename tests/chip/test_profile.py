@@ -47,10 +47,15 @@ class Run:
         return [f.rule for f in self.profile().findings]
 
 
+@pytest.fixture(autouse=True)
+def no_core_after():
+    yield
+    enter(None)
+
+
 @pytest.fixture
 def run():
-    yield Run()
-    enter(None)
+    return Run()
 
 
 def matmul_kernel(run):
