@@ -24,6 +24,7 @@ from trainshed.chip.undefined import check_result
 from trainshed.chip.words import MemoryRegion
 from trainshed.core.errors import UserError, unknown_name
 from trainshed.nki.arguments import Arguments, results, tensors
+from trainshed.nki.calls import bad_call
 from trainshed.nki.typing import check_annotations
 
 #: Names of generations in ``NEURON_PLATFORM_TARGET_OVERRIDE`` and ``NKI_NC_VERSION``.
@@ -177,7 +178,13 @@ class Simulated:
         def body(core: NeuronCore) -> Any:
             core.grid = self.kernel.grid or ()
             positional, named = given[core.index]
-            return self.kernel.function(*positional, **named)
+            try:
+                return self.kernel.function(*positional, **named)
+            except TypeError as error:
+                told = bad_call(error)
+                if told is None:
+                    raise
+                raise told from error
 
         return body
 
