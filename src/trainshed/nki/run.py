@@ -14,6 +14,7 @@ from typing import Any
 
 from trainshed.chip.core import NeuronCore, Options, Target, running
 from trainshed.chip.core import target as chip_target
+from trainshed.chip.divergence import check_results
 from trainshed.chip.errors import source
 from trainshed.chip.findings import note
 from trainshed.chip.launch import Launch
@@ -194,6 +195,7 @@ class Simulated:
         assert launch is not None
         assert arguments is not None
         apply_schedule(launch.cores, self.kernel.schedule)
+        check_results(launch.cores, [list(tensors(value)) for value in returned])
         if self._check:
             _note_outputs(launch.cores[0], returned[0])
             self._checked = check(launch)
