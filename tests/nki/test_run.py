@@ -280,12 +280,20 @@ def test_stochastic_rounding_by_seed(monkeypatch):
     assert (nki.simulate(kernel)(x) != first).any()
 
 
-def test_a_launch_matches_the_configured_lnc(monkeypatch):
+def test_a_launch_matches_the_configured_lnc_however_it_is_launched(monkeypatch):
+    ways = (lambda k: k(ONES), lambda k: nki.simulate(k)(ONES), lambda k: nki.simulate_ranks(k, [(ONES,)])[0])
+    for configured, right, wrong in (("2", doubled[2], doubled), ("1", doubled, doubled[2])):
+        monkeypatch.setenv("NEURON_LOGICAL_NC_CONFIG", configured)
+        for way in ways:
+            np.testing.assert_array_equal(way(right), 2 * ONES)
+            with pytest.raises(
+                UserError, match=rf"{configured}, as NEURON_LOGICAL_NC_CONFIG says: kernel.{configured}"
+            ):
+                way(wrong)
     monkeypatch.setenv("NEURON_LOGICAL_NC_CONFIG", "2")
-    with pytest.raises(UserError, match="NEURON_LOGICAL_NC_CONFIG"):
-        doubled(ONES)
-    np.testing.assert_array_equal(doubled[2](ONES), 2 * ONES)
-    np.testing.assert_array_equal(nki.simulate(doubled)(ONES), 2 * ONES)
+    with pytest.raises(UserError, match=r"kernel\[…\]: physical cores of the launch: 1; expected 2"):
+        nki.simulate(doubled.function)(ONES)
+    np.testing.assert_array_equal(nki.simulate(doubled.function)[2](ONES), 2 * ONES)
 
 
 def test_without_values_nothing_is_computed_and_all_is_recorded():
@@ -327,10 +335,25 @@ def test_outputs_that_would_not_compile_are_findings(buffer):
     assert all("nl.shared_hbm only" in str(finding) and "test_run.py" in str(finding) for finding in found)
 
 
-@pytest.mark.parametrize(
-    ("variable", "value"), [("TRAINSHED_QUANTIZE_RULE", "0.3"), ("NEURON_RT_STOCHASTIC_ROUNDING_SEED", "many")]
-)
-def test_variables_are_read_strictly(monkeypatch, variable, value):
+@pytest.mark.parametrize(("variable", "value", "expected"), [
+    ("TRAINSHED_QUANTIZE_RULE", "0.3", "0.4 or 0.5"),
+    ("NEURON_RT_STOCHASTIC_ROUNDING_SEED", "many", "a whole number"),
+    ("NEURON_RT_STOCHASTIC_ROUNDING_EN", "2", "0 or 1"),
+    ("NKI_PRECISE_FP", "maybe", r"0 \(floats stored as float32\) or 1"),
+    ("NKI_COMPILER_FRONTEND", "foo", "parser or tracer"),
+    ("NEURON_LOGICAL_NC_CONFIG", "3", r"1 or 2 \(physical cores"),
+    ("NEURON_PLATFORM_TARGET_OVERRIDE", "trn9", "trn1, inf2 or gen2; trn2 or gen3; trn3 or gen4"),
+    ("NEURON_PLATFORM_TARGET_OVERRIDE", "v3", "trn1, inf2 or gen2; trn2 or gen3; trn3 or gen4"),
+    ("NKI_NC_VERSION", "9", "trn1, inf2 or gen2; trn2 or gen3; trn3 or gen4"),
+])  # fmt: skip
+def test_variables_are_read_strictly(monkeypatch, variable, value, expected):
     monkeypatch.setenv(variable, value)
-    with pytest.raises(UserError, match=f"{variable}: .*'{value}'"):
+    with pytest.raises(UserError, match=rf"^{variable}: .*: '{value}'; expected {expected}"):
         nki.simulate(doubled)(ONES)
+    monkeypatch.setenv(variable, "")
+    np.testing.assert_array_equal(nki.simulate(doubled)(ONES), 2 * ONES)
+
+
+def test_a_rule_that_does_not_exist():
+    with pytest.raises(UserError, match=r"quantize_rule: .*'0\.3'; expected 0\.4 or 0\.5"):
+        nki.simulate(doubled, quantize_rule="0.3")(ONES)

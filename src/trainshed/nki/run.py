@@ -8,12 +8,10 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from trainshed.chip.core import NeuronCore, Options, Target, running
-from trainshed.chip.core import target as chip_target
+from trainshed.chip.core import NeuronCore, running
 from trainshed.chip.divergence import check_results
 from trainshed.chip.errors import source
 from trainshed.chip.findings import note
@@ -23,48 +21,11 @@ from trainshed.chip.schedule import apply_schedule
 from trainshed.chip.turns import Turns
 from trainshed.chip.undefined import check_result
 from trainshed.chip.words import MemoryRegion
-from trainshed.core.errors import UserError, unknown_name
+from trainshed.core.errors import UserError
 from trainshed.nki.arguments import Arguments, results, tensors
 from trainshed.nki.calls import bad_call
+from trainshed.nki.environment import check_lnc, default_options, default_target
 from trainshed.nki.typing import check_annotations
-
-#: Names of generations in ``NEURON_PLATFORM_TARGET_OVERRIDE`` and ``NKI_NC_VERSION``.
-TARGETS = {
-    "trn1": "trn1", "inf2": "trn1", "gen2": "trn1", "trn2": "trn2", "gen3": "trn2", "trn3": "trn3", "gen4": "trn3",
-    "v2": "trn1", "v3": "trn2", "v4": "trn3", "2": "trn1", "3": "trn2", "4": "trn3",
-}  # fmt: skip
-
-
-def default_target(name: str | None = None) -> Target:
-    """The generation asked for, else the environment's, else Trainium3 (as the vendor's simulator)."""
-    where = "target"
-    if name is None:
-        for variable in ("NEURON_PLATFORM_TARGET_OVERRIDE", "NKI_NC_VERSION"):
-            if os.environ.get(variable):
-                name, where = os.environ[variable], variable
-                break
-        else:
-            name = "trn3"
-    if name not in TARGETS:
-        raise unknown_name("target", name, TARGETS, where=where)
-    return chip_target(TARGETS[name])
-
-
-def default_options(values: bool = True, quantize_rule: str | None = None) -> Options:
-    """What the vendor's environment variables say."""
-    rule = quantize_rule or os.environ.get("TRAINSHED_QUANTIZE_RULE", "0.5")
-    if rule not in ("0.4", "0.5"):
-        raise UserError("scale rule of quantize_mx", where="TRAINSHED_QUANTIZE_RULE", value=rule, expected="0.4 or 0.5")
-    seed = os.environ.get("NEURON_RT_STOCHASTIC_ROUNDING_SEED", "0") or "0"
-    if not seed.isdecimal():
-        raise UserError("seed", where="NEURON_RT_STOCHASTIC_ROUNDING_SEED", value=seed, expected="a whole number")
-    return Options(
-        values=values,
-        precise=os.environ.get("NKI_PRECISE_FP", "1") != "0",
-        stochastic=os.environ.get("NEURON_RT_STOCHASTIC_ROUNDING_EN", "0") == "1",
-        seed=int(seed),
-        quantize_rule=rule,
-    )
 
 
 class Kernel:
@@ -92,21 +53,14 @@ class Kernel:
         """Inside a kernel a plain call; outside, it runs on virtual NeuronCores (as with ``NKI_SIMULATOR=1``)."""
         if running() is not None:
             return self.function(*args, **kwargs)
-        _check_lnc(self.grid)
         return Simulated(self)(*args, **kwargs)
+
+    def check_launch(self) -> None:
+        """The cores of the launch are those of the environment."""
+        check_lnc(self.grid)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
-
-
-def _check_lnc(grid: tuple[int, ...] | None) -> None:
-    """Source: ``nki.jit``: a launch's LNC "must match the NEURON_LOGICAL_NC_CONFIG environment variable"."""
-    configured, cores = os.environ.get("NEURON_LOGICAL_NC_CONFIG"), math.prod(grid or (1,))
-    if configured and configured != str(cores):
-        raise UserError(
-            "physical cores of the launch", where="kernel[…]", value=cores,
-            expected=f"{configured}, as NEURON_LOGICAL_NC_CONFIG says",
-        )  # fmt: skip
 
 
 def _grid(grid: Any) -> tuple[int, ...]:
@@ -169,6 +123,7 @@ class Simulated:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], turns: Turns | None = None
     ) -> Callable[[NeuronCore], Any]:
         """A new launch with the arguments in its HBM; returns what each of its cores has to run."""
+        self.kernel.check_launch()
         options = default_options(self._values, self._rule)
         launch = self.launch = Launch(default_target(self._target), options, self.lnc, turns=turns)
         self._checked = self._profile = None

@@ -6,6 +6,7 @@ import os
 
 from trainshed.chip.core import Target, running
 from trainshed.chip.words import NKIObject, nc_version
+from trainshed.nki.environment import default_target
 
 
 class _TileSize(NKIObject):
@@ -23,8 +24,6 @@ class _TileSize(NKIObject):
 
     @property
     def _target(self) -> Target:
-        from trainshed.nki.run import default_target
-
         core = running()
         return core.target if core is not None else default_target()
 
