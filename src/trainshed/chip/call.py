@@ -89,12 +89,13 @@ class Call:
             raise self.fail(
                 operand, "memory", tensor.storage.buffer.value, " or ".join(b.value for b in buffers), "memory"
             )
+        size = tensor.size
         if tensor.storage.buffer.on_chip:
             self.partitions(operand, tensor)
             # No stride leaves a row, so a short row cannot break the other limits of a pattern.
-            if len(tensor.shape) > 5 or tensor.storage.row > 32768 or tensor.size > 65535 * tensor.shape[0]:
+            if len(tensor.shape) > 5 or tensor.storage.row > 32768 or size > 65535 * tensor.shape[0]:
                 self.pattern(operand, tensor)
-        if not tensor.size:
+        if not size:
             raise self.fail(operand, "elements of a view of shape " + str(tensor.shape), 0, "at least one", "empty")
         return tensor
 
