@@ -82,7 +82,31 @@ WARNED = {
     "register-while": "r = nisa.register_alloc(1)\nwhile r:\n    nisa.register_load(r, a)",
     "par-dim": "b = nl.ndarray((nl.par_dim(128), 4), dtype=nl.float32)",
     "discouraged": "b = nl.divide(a, a)",
+    "enum-constant": "b = 3\nnisa.dma_copy(dst=a, src=a, dge_mode=b)",
 }
+
+
+@pytest.mark.parametrize(("call", "instead"), [
+    ("nisa.dma_copy(dst=a, src=a, dge_mode=3)", "nisa.dge_mode.none"),
+    ("nisa.dma_copy(a, a, None, 1)", "nisa.oob_mode.skip"),
+    ("nisa.dma_copy(a, a, oob_mode=0 if a.shape[0] else nisa.oob_mode.skip)", "nisa.oob_mode.error"),
+    ("nisa.tensor_copy(a, a, engine=9)", "a member of nisa.engine"),
+])  # fmt: skip
+def test_numbers_of_enumerations(call: str, instead: str) -> None:
+    (finding,) = lint(kernel(call))
+    assert (finding.rule, finding.instead) == ("enum-number", instead)
+    assert "0.2.0 to 0.3.0" in finding.source
+    assert lint(kernel(call), version="0.2") == ()
+
+
+def test_names_for_numbers_of_enumerations() -> None:
+    head = HEAD + "_NONE = 3\nSKIP: int = 1\n\n"
+    body = "m = 2\nnisa.dma_copy(a, a, dge_mode=_NONE)\nnisa.dma_copy(a, a, dge_mode=m, oob_mode=SKIP)\nm = a\n"
+    source = kernel(body + "nisa.dma_copy(a, a, dge_mode=m)\nSKIP = a\nnisa.dma_copy(a, a, oob_mode=SKIP)", head)
+    assert lint(source.replace("oob_mode=SKIP", "oob_mode=nisa.oob_mode.skip")) == ()
+    found = [(f.rule, f.instead) for f in lint(kernel(body, head), warnings=True)]
+    assert found == [("enum-constant", f"nisa.{name}") for name in ("dge_mode.none", "dge_mode.hwdge", "oob_mode.skip")]
+    assert [f.instead for f in lint(source, warnings=True)] == ["nisa.dge_mode.none", "nisa.dge_mode.hwdge"]
 
 
 @pytest.mark.parametrize("rule", WARNED)

@@ -170,8 +170,13 @@ RULES: dict[str, Rule] = {
         MIGRATION + ", 0.2.0 to 0.3.0: String buffer names no longer supported", since="0.3",
     ),
     "enum-number": Rule(
-        "{thing} given as a number", "the member's name, such as nisa.dge_mode.hwdge",
+        "{thing} given as a number", "{instead}",
         MIGRATION + ", 0.2.0 to 0.3.0: Integer enum constants no longer supported", since="0.3",
+    ),
+    # The page refuses these too, and AWS's own kernels of 0.3 hold such constants.
+    "enum-constant": Rule(
+        "{thing}, a name for a number", "{instead}",
+        MIGRATION + ", 0.2.0 to 0.3.0: Integer enum constants no longer supported", "warned", since="0.3",
     ),
     "output-buffer": Rule(
         "{thing} is returned but lives in nl.hbm", "buffer=nl.shared_hbm",

@@ -32,6 +32,8 @@ class Module:
     file: str
     aliases: dict[str, str] = field(default_factory=dict)
     units: dict[str, Unit] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
+    """Whole numbers that have a name."""
 
     @classmethod
     def parse(cls, text: str, file: str) -> Module:
@@ -53,6 +55,9 @@ class Module:
                 for part in node.body:
                     if isinstance(part, Function):
                         module.units[f"{node.name}.{part.name}"] = Unit(f"{node.name}.{part.name}", part, node.name)
+            elif isinstance(node, ast.Assign | ast.AnnAssign) and (number := whole(node.value)) is not None:
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                module.numbers.update({t.id: number for t in targets if isinstance(t, ast.Name)})
             elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute | ast.Name):
                 known = module.dotted(node.value)  # nl = nki.language, and the like
                 if known:
@@ -123,6 +128,11 @@ class Module:
                 owner = unit.owner if node.value.id in ("self", "cls") else node.value.id
                 if f"{owner}.{node.attr}" in self.units:
                     yield f"{owner}.{node.attr}"
+
+
+def whole(node: ast.expr | None) -> int | None:
+    """The whole number that an expression is written as."""
+    return node.value if isinstance(node, ast.Constant) and type(node.value) is int else None
 
 
 def nki_path(path: str) -> str:

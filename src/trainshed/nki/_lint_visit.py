@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ast
 import builtins
+import inspect
 from collections.abc import Callable, Iterator
+from enum import Enum
 
+from trainshed.chip import words
+from trainshed.nki import isa
 from trainshed.nki._lint_rules import (
     BASES,
     BUILTINS,
@@ -17,7 +21,7 @@ from trainshed.nki._lint_rules import (
     PARAMETERS,
     REMOVED,
 )
-from trainshed.nki._lint_scope import Function, Module, Unit
+from trainshed.nki._lint_scope import Function, Module, Unit, whole
 
 #: ``report(rule, node, thing, instead="", page="")``
 Report = Callable[..., None]
@@ -37,9 +41,9 @@ _EXPRESSIONS: dict[type[ast.AST], tuple[str, str]] = {
     ast.YieldFrom: ("generator", ""), ast.Await: ("async", ""), ast.NamedExpr: ("walrus", ""), ast.Set: ("set", ""),
 }  # fmt: skip
 _LOOPS = ("nki.language.fori_loop", "nki.language.while_loop")
-_ENUMS = {
-    "dge_mode": "nisa.dge_mode", "oob_mode": "nisa.oob_mode", "engine": "nisa.engine", "reduce_cmd": "nisa.reduce_cmd",
-    "perf_mode": "nisa.matmul_perf_mode", "dma_engine": "nisa.dma_engine",
+_ENUMS: dict[str, type[Enum]] = {
+    "dge_mode": words.dge_mode, "oob_mode": words.oob_mode, "engine": words.engine, "reduce_cmd": words.reduce_cmd,
+    "perf_mode": words.matmul_perf_mode, "dma_engine": words.dma_engine,
 }  # fmt: skip
 
 
@@ -55,6 +59,7 @@ class Visitor(ast.NodeVisitor):
         self.reorder = 0
         self.bodies: set[str] = set()
         self.locals: set[str] = set()
+        self.numbers: dict[str, int] = {}
         self.beta1 = False
 
     def run(self) -> None:
@@ -242,6 +247,7 @@ class Visitor(ast.NodeVisitor):
         for target in node.targets:
             if isinstance(target, ast.Name):
                 (self.registers.add if path == "nki.isa.register_alloc" else self.registers.discard)(target.id)
+                self._numbered(target.id, whole(node.value))
                 if call is not None and path.startswith("nki.language."):
                     self.tensors[target.id] = call
         self.generic_visit(node)
@@ -347,6 +353,9 @@ class Visitor(ast.NodeVisitor):
         if name.startswith(("nki.isa.", "nki.language.")):
             for keyword in node.keywords:
                 self._keyword(name, shown, keyword)
+        if name.startswith("nki.isa."):
+            for parameter, value in zip(_parameters(name), node.args, strict=False):
+                self._enum(parameter, shown, value)
         if name == "nki.language.par_dim":
             self.report("par-dim", node)
         if name.startswith("nki.language.") and node.args and isinstance(node.args[0], ast.Tuple):
@@ -365,17 +374,43 @@ class Visitor(ast.NodeVisitor):
         instead = PARAMETERS.get((name, keyword.arg or ""))
         if instead:
             self.report("isa-argument", value, f"{keyword.arg}= of {shown}", instead, MIGRATION + ", 0.2.0 to 0.3.0")
-        if isinstance(value, ast.Constant):
-            if keyword.arg == "buffer" and isinstance(value.value, str):
-                self.report("buffer-name", value, repr(value.value))
-            elif keyword.arg in _ENUMS and type(value.value) is int and name.startswith("nki.isa."):
-                self.report("enum-number", value, f"{keyword.arg} of {shown}")
+        if keyword.arg == "buffer" and isinstance(value, ast.Constant) and isinstance(value.value, str):
+            self.report("buffer-name", value, repr(value.value))
+        if name.startswith("nki.isa."):
+            self._enum(keyword.arg or "", shown, value)
+
+    def _numbered(self, name: str, number: int | None) -> None:
+        """A name of the function stands for a whole number, or for something else."""
+        if number is None:
+            self.numbers.pop(name, None)
+        else:
+            self.numbers[name] = number
+
+    def _enum(self, parameter: str, shown: str, value: ast.expr) -> None:
+        """A number, or a name for one, where an instruction takes a member of an enumeration."""
+        words = _ENUMS.get(parameter)
+        if words is None or isinstance(value, ast.Starred):
+            return
+        for node in (value.body, value.orelse) if isinstance(value, ast.IfExp) else (value,):
+            number, rule, thing = whole(node), "enum-number", f"{parameter} of {shown}"
+            if isinstance(node, ast.Name):
+                known = self.numbers if node.id in self.locals else self.module.numbers
+                number, rule, thing = known.get(node.id), "enum-constant", f"{parameter}={node.id} of {shown}"
+            if number is not None:
+                names = [f"nisa.{words.__name__}.{m.name}" for m in words if m.value == number]
+                self.report(rule, node, thing, names[0] if names else f"a member of nisa.{words.__name__}")
 
     def _buffer(self, call: ast.Call) -> str:
         for keyword in call.keywords:
             if keyword.arg == "buffer":
                 return self.module.nki(keyword.value)
         return ""
+
+
+def _parameters(name: str) -> tuple[str, ...]:
+    """The parameters of an instruction, in order."""
+    function = vars(isa).get(name.rsplit(".", 1)[-1])
+    return tuple(inspect.signature(function).parameters) if inspect.isfunction(function) else ()
 
 
 def _loop_bodies(module: Module, function: Function) -> set[str]:
