@@ -15,15 +15,15 @@ def _run(code: str, path: Path) -> str:
     return done.stdout.strip()
 
 
-def _package(path: Path, version: str | None, name: str = "nki") -> None:
+def _package(path: Path, version: str | None, name: str = "nki", distribution: str = "") -> None:
     """A package called ``name``, of a distribution where a version is given."""
     (path / name).mkdir()
     (path / name / "__init__.py").write_text("who = 'real'\n")
     (path / name / "language.py").write_text("who = 'real'\n")
     if version is not None:
-        info = path / f"{name}-{version}.dist-info"
+        info = path / f"{(distribution or name).replace('-', '_')}-{version}.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution or name}\nVersion: {version}\n")
 
 
 def test_every_module_is_ours_and_there_once(tmp_path):
@@ -62,6 +62,37 @@ def test_a_folder_of_that_name_is_no_package(tmp_path):
 def test_a_package_loaded_before_is_left_alone(tmp_path):
     _package(tmp_path, "0.6.0")
     assert _run("import nki, trainshed.nki, nki.language; print(nki.language.who)", tmp_path) == "real"
+
+
+@pytest.mark.parametrize(("name", "version"), [("nki", "0.0.1"), ("neuronxcc", "1.0.post1")])
+def test_a_placeholder_loaded_before_is_replaced(tmp_path, name, version):
+    _package(tmp_path, version, name, {"nki": "nki", "neuronxcc": "neuronx-cc"}[name])
+    code = f"""
+import {name}.language as before
+assert before.who == "real"
+import trainshed.nki, {name}.{"" if name == "nki" else "nki."}language as nl
+print(nl.__name__, trainshed.nki.hook.install())
+"""
+    assert _run(code, tmp_path) == f"trainshed.nki.{'' if name == 'nki' else 'beta1.'}language True"
+
+
+def test_a_folder_loaded_before_is_replaced(tmp_path):
+    (tmp_path / "nki" / "api").mkdir(parents=True)
+    assert _run("import nki\n" + OURS, tmp_path) == "True"
+
+
+@pytest.mark.parametrize("version", ["0.6.0", None])
+def test_a_real_package_loaded_before_stays(tmp_path, version):
+    _package(tmp_path, version)
+    assert (
+        _run("import nki as n, trainshed.nki, nki; print(n is nki, trainshed.nki.hook.install())", tmp_path)
+        == "True False"
+    )
+
+
+def test_a_module_somebody_made_stays(tmp_path):
+    code = "import sys, types; sys.modules['nki'] = made = types.ModuleType('nki')"
+    assert _run(code + "; import trainshed.nki, nki; print(nki is made)", tmp_path) == "True"
 
 
 def test_what_does_not_exist_is_not_found(tmp_path):

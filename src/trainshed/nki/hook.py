@@ -78,9 +78,27 @@ class Finder(importlib.abc.MetaPathFinder):
 _FINDER = Finder()
 
 
+def _forget(package: str) -> None:
+    """Take a placeholder, or a folder without ``__init__.py``, that was imported before out of ``sys.modules``.
+
+    A module that no path of Python's leads to stays: somebody made it. So does every real package.
+    """
+    loaded = sys.modules.get(package)
+    spec = getattr(loaded, "__spec__", None)
+    if loaded is None or spec is None or loaded.__name__.startswith("trainshed."):
+        return
+    found = importlib.machinery.PathFinder.find_spec(package)
+    if found is None or found.origin != spec.origin or installed(package):
+        return
+    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        del sys.modules[name]
+
+
 def install() -> bool:
     """Install the hook; False where a real ``nki`` is installed, which keeps its name."""
     if _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)
+    for package in _OURS:
+        _forget(package)
     loaded = sys.modules.get("nki")
     return loaded.__name__.startswith("trainshed.") if loaded is not None else not installed("nki")
