@@ -1,4 +1,4 @@
-"""``nki.dtype``: the storage formats."""
+"""``nki.dtype``: the storage formats, which ``nki.language`` takes from here."""
 
 from trainshed.numerics.formats import (
     DType,

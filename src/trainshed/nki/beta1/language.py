@@ -15,6 +15,7 @@ import numpy as np
 from trainshed.chip.core import active
 from trainshed.chip.tensor import DynamicSlice, NkiTensor
 from trainshed.chip.words import MemoryRegion
+from trainshed.nki import dtype as _formats
 from trainshed.nki.beta1 import isa
 from trainshed.nki.beta1.index import Box, ParDim, arange, mgrid, par_dim
 from trainshed.nki.beta1.operands import ahead, keep, kind, op_name, part, unmasked
@@ -34,26 +35,10 @@ from trainshed.nki.beta1.tile import (
 from trainshed.nki.beta1.today import nisa, nl
 from trainshed.nki.beta1.views import PSUM, SBUF, spread
 from trainshed.nki.beta1.views import copy as move
-from trainshed.numerics.formats import (
-    bfloat16,
-    bool_,
-    float8_e4m3,
-    float8_e5m2,
-    float16,
-    float32,
-    int8,
-    int16,
-    int32,
-    tfloat32,
-    uint8,
-    uint16,
-    uint32,
-)
+from trainshed.nki.dtype import *  # noqa: F403 - the formats are listed there alone
+from trainshed.nki.dtype import float32, int32, uint8
 
-__all__ = [
-    "arange", "bfloat16", "bool_", "float8_e4m3", "float8_e5m2", "float16", "float32", "int8", "int16", "int32",
-    "mgrid", "par_dim", "tfloat32", "uint8", "uint16", "uint32",
-]  # fmt: skip
+__all__ = [*_formats.__all__, "arange", "mgrid", "par_dim"]
 
 sbuf, psum = MemoryRegion.sbuf, MemoryRegion.psum
 hbm = shared_hbm = MemoryRegion.shared_hbm

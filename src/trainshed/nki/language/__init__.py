@@ -2,6 +2,8 @@
 
 from trainshed.chip.tensor import DynamicSlice, NkiTensor
 from trainshed.chip.words import MemoryRegion, NKIObject
+from trainshed.nki import dtype as _formats
+from trainshed.nki.dtype import *  # noqa: F403 - the formats are listed there alone
 from trainshed.nki.language.creation import (
     empty_like,
     full,
@@ -107,27 +109,6 @@ from trainshed.nki.language.random import dropout, rand, random_seed
 from trainshed.nki.language.reductions import all, max, mean, min, prod, rms_norm, softmax, sum, var
 from trainshed.nki.language.tiles import tile_size
 from trainshed.nki.removed import finder
-from trainshed.numerics.formats import (
-    DType,
-    bfloat16,
-    bool_,
-    float4_e2m1fn_x4,
-    float8_e4m3,
-    float8_e4m3fn,
-    float8_e4m3fn_x4,
-    float8_e5m2,
-    float8_e5m2_x4,
-    float8_e8m0fnu,
-    float16,
-    float32,
-    int8,
-    int16,
-    int32,
-    tfloat32,
-    uint8,
-    uint16,
-    uint32,
-)  # fmt: skip
 
 #: Words that only instructions take.
 average = "average"
@@ -159,7 +140,7 @@ def is_on_chip(buffer: object) -> bool:
 __getattr__ = finder("nki.language")
 
 __all__ = [
-    "DType",
+    *_formats.__all__,
     "DynamicSlice",
     "MemoryRegion",
     "NKIObject",
@@ -172,11 +153,9 @@ __all__ = [
     "all",
     "arctan",
     "average",
-    "bfloat16",
     "bitwise_and",
     "bitwise_or",
     "bitwise_xor",
-    "bool_",
     "broadcast_to",
     "bypass",
     "ceil",
@@ -193,15 +172,6 @@ __all__ = [
     "erf_dx",
     "exp",
     "expand_dims",
-    "float4_e2m1fn_x4",
-    "float8_e4m3",
-    "float8_e4m3fn",
-    "float8_e4m3fn_x4",
-    "float8_e5m2",
-    "float8_e5m2_x4",
-    "float8_e8m0fnu",
-    "float16",
-    "float32",
     "floor",
     "fmod",
     "fori_loop",
@@ -215,9 +185,6 @@ __all__ = [
     "greater",
     "greater_equal",
     "hbm",
-    "int8",
-    "int16",
-    "int32",
     "invert",
     "is_hbm",
     "is_on_chip",
@@ -282,13 +249,9 @@ __all__ = [
     "sum",
     "tan",
     "tanh",
-    "tfloat32",
     "tile_size",
     "transpose",
     "trunc",
-    "uint8",
-    "uint16",
-    "uint32",
     "var",
     "where",
     "while_loop",
