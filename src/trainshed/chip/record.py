@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from trainshed.chip.errors import Source
+from trainshed.chip.errors import Source, violation
 from trainshed.chip.words import MemoryRegion, NKIObject, engine
 
 
@@ -65,7 +65,17 @@ class Instruction(NKIObject):
         self.after: tuple[int, ...] = ()
 
     def depends_on(self, *producers: Instruction) -> Instruction:
-        """This instruction starts only after every producer has ended (a semaphore wait on the device)."""
+        """This instruction starts only after every producer has ended (a semaphore wait on the device).
+
+        Raises ``NkiValidationError`` where a producer is not another instruction of this core. Source:
+        ``nki.isa.NkiInstruction.depends_on``.
+        """
+        for producer in producers:
+            if not isinstance(producer, Instruction) or producer.core != self.core or producer is self:
+                raise violation(
+                    "depends_on", "", f"producer of {self.opcode} on core {self.core}", value=producer,
+                    expected="another instruction of this core, as the functions of nisa return it", rule="depends-on",
+                )  # fmt: skip
         self.after = (*self.after, *(producer.serial for producer in producers))
         return self
 
