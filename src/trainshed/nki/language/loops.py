@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,18 +46,19 @@ def _structured(function: str) -> NeuronCore:
 
 def _step(function: str, step: Any) -> int:
     """A step, which is fixed when the kernel is compiled."""
-    if isinstance(step, VirtualRegister) or int(step) < 1:
+    if isinstance(step, VirtualRegister) or _bound(function, "step", step) < 1:
         raise violation(
             function, "step", "step", value=step, expected="a positive number known when the kernel is compiled",
             rule="dynamic-range",
         )  # fmt: skip
-    return int(step)
+    return _bound(function, "step", step)
 
 
 def _indices(function: str, start: Any, stop: Any, step: Any, *, frozen: bool) -> Iterator[VirtualRegister]:
     """One register per trip of a hardware loop; the trips and the depth of nesting are noted."""
     core = _structured(function)
-    low, high = (0, _bound(start)) if stop is None else (_bound(start), _bound(stop))
+    low, high = (0, start) if stop is None else (start, stop)
+    low, high = _bound(function, "start", low), _bound(function, "stop", high)
     trips = range(low, high, _step(function, step))
     note_trips(core, len(trips), source())
     for value in trips:
@@ -67,8 +69,17 @@ def _indices(function: str, start: Any, stop: Any, step: Any, *, frozen: bool) -
             core.state["loop"] -= 1
 
 
-def _bound(value: Any) -> int:
-    return value.get() if isinstance(value, VirtualRegister) else int(value)
+def _bound(function: str, operand: str, value: Any) -> int:
+    """A whole number: one known when the kernel is compiled, or what a register holds."""
+    if isinstance(value, VirtualRegister):
+        return value.get()
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise violation(
+            function, operand, "bound of a hardware loop", value=value, expected="a whole number or a register",
+            rule="dynamic-range",
+        ) from None  # fmt: skip
 
 
 def dynamic_range(start: Any, stop: Any = None, step: int = 1) -> Iterator[VirtualRegister]:
@@ -85,7 +96,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any], Any], step: int 
 def while_loop(init: Any, body_fun: Callable[[Any], Any]) -> None:
     """``register = body_fun(register)`` while the register is not 0 (tested before each trip)."""
     core = _structured("while_loop")
-    value, trips, at = _bound(init), 0, source()
+    value, trips, at = _bound("while_loop", "init", init), 0, source()
     while value:
         core.state["loop"] = core.state.get("loop", 0) + 1
         try:
@@ -97,7 +108,7 @@ def while_loop(init: Any, body_fun: Callable[[Any], Any]) -> None:
                 "while_loop", "body_fun", "returned", value=None, rule="while-loop",
                 expected="the register that is the next condition",
             )  # fmt: skip
-        value = _bound(after)
+        value = _bound("while_loop", "body_fun", after)
         trips += 1
     note_trips(core, trips, at)
 
