@@ -1,11 +1,8 @@
-"""A matrix product of 4096 cubed on a virtual NeuronCore, against NumPy's product of the same size in float32.
-
-python bench/kernel.py
-"""
+"""A matrix product of 4096 cubed on a virtual NeuronCore, against NumPy's product of the same size in float32."""
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +14,7 @@ from trainshed import nki
 from trainshed.nki import isa, language
 
 SIZE, ROUNDS, ASKED = 4096, 3, 3.0
-ROWS, COLUMNS, DEPTH = 128, 512, 128
+ROWS, COLUMNS, DEPTH, BLOCK = 128, 512, 128, 1024
 
 
 def matmul(lhs: Any, rhs: Any) -> Any:
@@ -25,7 +22,7 @@ def matmul(lhs: Any, rhs: Any) -> Any:
     k, m = lhs.shape
     n = rhs.shape[1]
     out = language.ndarray((m, n), dtype=lhs.dtype, buffer=language.shared_hbm)
-    depths, block = k // DEPTH, 1024
+    depths, block = k // DEPTH, BLOCK
     for left in language.affine_range(m // block):
         stationary = language.ndarray((DEPTH, depths, block), dtype=lhs.dtype, buffer=language.sbuf)
         for depth in language.affine_range(depths):
@@ -79,5 +76,13 @@ def main(size: int) -> None:
     )
 
 
+def _size(text: str) -> int:
+    if not text.isdecimal() or int(text) < BLOCK or int(text) % BLOCK:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a positive multiple of {BLOCK}")
+    return int(text)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else SIZE)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("size", nargs="?", type=_size, default=SIZE, help=f"rows and columns (default {SIZE})")
+    main(parser.parse_args().size)
