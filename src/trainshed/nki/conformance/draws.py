@@ -30,7 +30,7 @@ def block_draws(blocks: int) -> tuple[Array, Array, Array, Array]:
     The global generator is left where those calls would leave it.
     """
     kind, *state = np.random.get_state()
-    words_of = np.random.MT19937()
+    words_of: Any = np.random.MT19937()
     given = {"bit_generator": kind, "state": {"key": state[0], "pos": state[1]}}
     words_of.state = given
     count = 6 * blocks + 64
