@@ -180,6 +180,8 @@ class Call:
         for item in writes:
             if isinstance(item, NkiTensor):
                 item.storage.changed = True
+                if item.storage.lent:
+                    item.storage.own()
                 self.writes.append(item)
         return record
 

@@ -238,9 +238,8 @@ def lacking(tensor: NkiTensor, addresses: Array) -> int:
     state: Any = tensor.storage.written
     if isinstance(state, bool):
         return 0 if state else int(addresses.size)
-    size, mask = tensor.itemsize, state
-    written = mask[: mask.size - mask.size % size].reshape(-1, size).all(axis=1)
-    return int(np.count_nonzero(~written[addresses]))
+    marks = state[: state.size - state.size % tensor.itemsize].reshape(-1, tensor.itemsize)
+    return int(np.count_nonzero(~marks[addresses].all(axis=-1)))
 
 
 def fetch(call: Call, operand: str, tensor: NkiTensor, addresses: Array, where: Array | None = None) -> Array:
@@ -256,10 +255,10 @@ def fetch(call: Call, operand: str, tensor: NkiTensor, addresses: Array, where: 
         size = tensor.itemsize
         if state is False:
             raise call.unwritten(operand, tensor, int(chosen.size))
-        words = state[: state.size - state.size % size].reshape(-1, size)
-        undefined = (words != 1).any(axis=1)[chosen]
+        marks = state[: state.size - state.size % size].view(f"u{size}")[chosen]
+        undefined = marks != int.from_bytes(b"\x01" * size)
         if undefined.any():
-            if undefined.all() and not (words[chosen] == 2).any():
+            if undefined.all() and not (marks.view(np.uint8) == 2).any():
                 raise call.unwritten(operand, tensor, int(chosen.size))
         else:
             undefined = None

@@ -23,7 +23,7 @@ class Storage:
     """
 
     __slots__ = (
-        "_data", "address", "argument", "buffer", "changed", "dtype", "matmul", "name", "nbytes", "origin", "row",
+        "_data", "address", "argument", "buffer", "changed", "dtype", "lent", "matmul", "name", "nbytes", "origin", "row",
         "scale", "serial", "shape", "shared", "source", "waiting", "written",
     )  # fmt: skip
 
@@ -51,9 +51,9 @@ class Storage:
         self.scale = 4 // dtype.itemsize if wide and dtype.is_float else 1
         if data is not None and self.scale != 1:
             data = data.astype(np.float32, copy=False)
-        self._data: np.ndarray[Any, Any] = (
-            _aligned(self.nbytes * self.scale) if data is None else data.reshape(-1).view(np.uint8)
-        )
+        self._data: np.ndarray[Any, Any] = _aligned(self.nbytes * self.scale) if data is None else _read_only(data)
+        #: The bytes are the caller's: the first instruction that writes here makes them its own (``own``).
+        self.lent = data is not None
         self.written: bool | np.ndarray[Any, Any] = data is not None
         #: PSUM only: which bytes hold a matmul's accumulation (same meaning as ``written``).
         self.matmul: bool | np.ndarray[Any, Any] = False
@@ -76,6 +76,13 @@ class Storage:
         kept._data = _NOTHING
         return kept
 
+    def own(self) -> None:
+        """Bytes of its own in place of those lent."""
+        if self.lent:
+            bytes_ = _aligned(self._data.size)
+            np.copyto(bytes_, self._data)
+            self._data, self.lent = bytes_, False
+
     @property
     def data(self) -> np.ndarray[Any, Any]:
         """The bytes."""
@@ -86,6 +93,13 @@ class Storage:
 
 
 _NOTHING = np.empty(0, np.uint8)
+
+
+def _read_only(data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The bytes of contiguous data, of which nobody here may change one."""
+    bytes_ = data.reshape(-1).view(np.uint8)
+    bytes_.flags.writeable = False
+    return bytes_
 
 
 def _aligned(nbytes: int) -> np.ndarray[Any, Any]:

@@ -56,8 +56,13 @@ class Taken:
     """One array argument: what the user gave, and the tensor it became."""
 
     given: Any
-    values: Array
+    dtype: np.dtype[Any]
     tensor: NkiTensor
+
+    @property
+    def values(self) -> Array:
+        """The tensor's bytes as the array that was taken."""
+        return self.tensor.storage.data.view(self.dtype)
 
     def give_back(self) -> None:
         """What the kernel wrote, into the user's array (the vendor's simulator updates inputs in place)."""
@@ -104,16 +109,16 @@ def _tensor(value: Any, core: NeuronCore, name: str) -> Taken:
             expected="a dtype of nki.language",
         )  # fmt: skip
     shape = values.shape or (1,)
-    # A kernel never sees the user's own memory: what it writes is copied back when it ends.
-    stored = np.array(values, order="C", copy=True).reshape(shape)
+    # The user's own memory is only read: what the kernel writes is copied back when it ends.
+    stored = np.ascontiguousarray(values).reshape(shape)
     inside = stored.view(kind.storage) if kind in PACKED else stored
     if not core.options.precise and kind.is_float:
-        inside = inside.astype(np.float32)
+        inside = inside.astype(np.float32, copy=False)
     # The vendor's simulator: "buffer=nl.hbm (or shared_hbm for LNC2)". All cores see it either way.
     region = MemoryRegion.shared_hbm if core.cores > 1 else MemoryRegion.private_hbm
     tensor = core.allocate(shape, kind, region, name=name, data=inside)
     tensor.storage.shared = True
-    return Taken(value, stored if core.options.precise else inside, tensor)
+    return Taken(value, stored.dtype if core.options.precise else inside.dtype, tensor)
 
 
 def rebuild(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -176,13 +181,13 @@ def results(value: Any, *, torch: bool) -> Any:
 
 def outside(tensor: NkiTensor) -> Array:
     """A copy of a tensor's values as a user's array. Elements never written are 0, as in fresh device memory."""
-    values = np.ascontiguousarray(array(tensor))
+    values = np.array(array(tensor), order="C")
     if tensor.storage.written is not True and tensor.indirection is None:
-        values = np.where(elements(tensor), np.zeros((), values.dtype), values)
+        values[elements(tensor)] = np.zeros((), values.dtype)
     kind: DType = tensor.dtype
     if tensor.storage.scale != 1:
         return values.astype(kind.storage) if kind.is_float else values
-    return values.view(kind.outside) if kind in PACKED else np.array(values)
+    return values.view(kind.outside) if kind in PACKED else values
 
 
 def to_torch(values: Array) -> Any:
