@@ -23,7 +23,8 @@ class Storage:
     """
 
     __slots__ = (
-        "_data", "address", "argument", "buffer", "changed", "dtype", "lent", "matmul", "name", "nbytes", "origin", "row",
+        "_data", "address", "argument", "buffer", "changed", "dtype", "lent", "matmul",
+        "name", "nbytes", "origin", "row",
         "scale", "serial", "shape", "shared", "source", "waiting", "written",
     )  # fmt: skip
 
