@@ -232,3 +232,38 @@ def test_undefined_rows_of_an_mx_product_do_not_matter_against_zero_weights(weig
     else:
         with pytest.raises(NkiValidationError, match="uninitialised read"):
             run(kernel, a, w)
+
+
+@pytest.mark.parametrize("written", [1, 0])
+def test_scales_of_a_quadrant_nobody_wrote_do_not_matter_against_zero_weights(written):
+    """AWS's MoE kernels leave the scales of padded quadrants alone; without any written scale there is no operand."""
+
+    def kernel(a, w):
+        operands = []
+        for given in (a, w):
+            tile = nl.load(given)
+            data = nl.ndarray((64, 4), dtype=nl.float8_e4m3fn_x4, buffer=nl.sbuf)
+            scale = nl.ndarray((64, 4), dtype=nl.uint8, buffer=nl.sbuf)
+            nisa.quantize_mx(dst=data, src=tile, dst_scale=scale)
+            operands.append((data, scale))
+        (first, first_scale), (second, second_scale) = operands
+        partly = nl.ndarray((64, 4), dtype=nl.uint8, buffer=nl.sbuf)
+        if written:
+            nisa.tensor_copy(dst=partly[0:4], src=first_scale[0:4])
+        product = nl.ndarray((4, 4), dtype=nl.float32, buffer=nl.psum)
+        nisa.nc_matmul_mx(
+            dst=product, stationary=first, moving=second, stationary_scale=partly, moving_scale=second_scale
+        )
+        copied = nl.ndarray((4, 4), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_copy(dst=copied, src=product)
+        out = nl.ndarray((4, 4), dtype=nl.float32, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=copied)
+        return out
+
+    a = np.ones((64, 16), nl.bfloat16.storage)
+    w = np.concatenate([np.ones((32, 16)), np.zeros((32, 16))]).astype(nl.bfloat16.storage)
+    if written:
+        np.testing.assert_array_equal(run(kernel, a, w)[0], np.full((4, 4), 128, np.float32))
+    else:
+        with pytest.raises(NkiValidationError, match="stationary_scale: uninitialised sbuf read"):
+            run(kernel, a, w)

@@ -187,12 +187,15 @@ class Call:
 
     # --- operands -----------------------------------------------------------------------------------------
 
-    def read(self, operand: str, tensor: NkiTensor) -> Array:
-        """An operand's values as stored, in its shape (a view where possible: never write to it)."""
+    def read(self, operand: str, tensor: NkiTensor, *, part: bool = False) -> Array:
+        """An operand's values as stored, in its shape (a view where possible: never write to it).
+
+        ``part``: it is a part of the operand, of which another part was written; this one may be wholly undefined.
+        """
         if tensor.indirection is not None:
             return self._gather(operand, tensor)
         if tensor.storage.written is not True:
-            return self._partly(operand, tensor)
+            return self._partly(operand, tensor, part)
         return array(tensor)
 
     def read_float(self, operand: str, tensor: NkiTensor | float | int) -> Array:
@@ -253,7 +256,7 @@ class Call:
         generator: np.random.Generator = self.core.state.setdefault("rounding", np.random.default_rng(options.seed))
         return generator
 
-    def _partly(self, operand: str, tensor: NkiTensor) -> Array:
+    def _partly(self, operand: str, tensor: NkiTensor, part: bool) -> Array:
         """An operand of a storage that is not wholly written: with poison where elements are undefined."""
         storage = tensor.storage
         lacking = missing(storage.written, tensor.itemsize, tensor.shape, tensor.strides, tensor.offset)
@@ -261,7 +264,7 @@ class Call:
             if covers(storage.nbytes // tensor.itemsize, tensor.shape, tensor.strides, tensor.offset):
                 storage.written = True
             return array(tensor)
-        if lacking == tensor.size and not tainted(tensor):
+        if lacking == tensor.size and not part and not tainted(tensor):
             raise self.unwritten(operand, tensor, lacking)
         return poisoned(self, operand, tensor, array(tensor), elements(tensor))
 

@@ -362,8 +362,10 @@ def nc_matmul_mx(
 def _decoded(call: Call, operand: str, tensor: NkiTensor, scales: list[NkiTensor]) -> Array:
     """MX values as float32 ``[4 * K, F]``; of undefined scales the data are undefined."""
     octets = []
+    doubtful = len(scales) > 1 and scales[0].storage.written is not True
+    part = doubtful and any(not elements(view).all() for view in scales)
     for quadrant, view in enumerate(scales):
-        octets.append(flat(call.read(f"{operand}_scale", view)).view(np.uint8))
+        octets.append(flat(call.read(f"{operand}_scale", view, part=part)).view(np.uint8))
         spoilt = (call.undefined or {}).pop(f"{operand}_scale", None)
         if spoilt is not None:
             assert call.undefined is not None
