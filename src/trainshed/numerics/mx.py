@@ -19,6 +19,8 @@ Array = np.ndarray[Any, Any]
 #: Exponent of the largest power of two of each element format.
 EMAX = {"float8_e4m3fn_x4": 8, "float8_e5m2_x4": 15, "float4_e2m1fn_x4": 2}
 BIAS = 127
+#: Elements taken at a time: what a pass over them makes stays in the processor's cache.
+_PART = 1 << 15
 
 
 @lru_cache
@@ -62,10 +64,14 @@ def pack(elements: Array, name: str) -> Array:
     The upper 16 bits decide, with any bit below making their last one odd: at most 3 of their 7 bits of mantissa
     are kept, so that one tells half from more than half.
     """
-    bits = np.ascontiguousarray(elements, np.float32).view(np.uint32)
-    tops = (bits >> 16).astype(np.uint16)
-    tops |= (bits & 0xFFFF) != 0
-    words: Array = _nearest(name).take(tops).view(np.uint32)[..., 0]
+    bits = np.ascontiguousarray(elements, np.float32).view(np.uint32).reshape(-1)
+    bytes_, nearest = np.empty(bits.size, np.uint8), _nearest(name)
+    for start in range(0, bits.size, _PART):
+        part = bits[start : start + _PART]
+        tops = (part >> 16).astype(np.uint16)
+        tops |= (part & 0xFFFF) != 0
+        nearest.take(tops, out=bytes_[start : start + _PART], mode="clip")
+    words: Array = bytes_.view(np.uint32).reshape(elements.shape[:-1])
     if name != "float4_e2m1fn_x4":
         return words
     packed = words & 0xF

@@ -9,8 +9,8 @@ import pytest
 from trainshed.nki.conformance.draws import block_draws
 
 
-@pytest.mark.parametrize("blocks", [0, 1, 5, 400])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("blocks", [0, 1, 5, 5000])
+@pytest.mark.parametrize("seed", range(4))
 def test_blocks_are_drawn_as_by_four_calls_each(seed: int, blocks: int) -> None:
     np.random.seed(seed)
     np.random.random(seed)  # the generator need not stand at its start

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+#: Blocks drawn at a time: their words stay in the processor's cache.
+_PART = 4096
 _Generator = Callable[..., tuple[Any, Any, Any]]
 
 
@@ -29,34 +31,38 @@ def block_draws(blocks: int) -> tuple[Array, Array, Array, Array]:
 
     The global generator is left where those calls would leave it.
     """
+    parts = [_part_draws(min(_PART, blocks - start)) for start in range(0, max(blocks, 1), _PART)]
+    rows, columns, signs, mantissas = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return rows, columns, signs, mantissas
+
+
+def _part_draws(blocks: int) -> tuple[Array, Array, Array, Array]:
     kind, *state = np.random.get_state()
     words_of: Any = np.random.MT19937()
     given = {"bit_generator": kind, "state": {"key": state[0], "pos": state[1]}}
-    words_of.state = given
     count = 6 * blocks + 64
     while True:
+        words_of.state = given
         words = words_of.random_raw(count).astype(np.uint32)
         rows, columns = _next_valid(words, 7, 6), _next_valid(words, 3, 2)
         # A row at r and a column at c are followed by one word for the sign and two for the mantissa.
-        last = len(words) - 4
-        column_of = columns[np.minimum(rows + 1, len(words) - 1)]
-        steps = np.where(column_of <= last, column_of + 4, len(words)).tolist()
-        starts, at = np.empty(blocks, np.int64), 0
-        for block in range(blocks):
-            if at >= len(words):
-                break
-            starts[block] = at
-            at = steps[at]
-        else:
-            if at <= len(words) and (not blocks or column_of[starts[-1]] <= last):
-                break
-        words_of.state = given
+        column_of = columns[np.minimum(rows + 1, count - 1)]
+        steps = np.where(column_of + 4 <= count, column_of + 4, count + 1).tolist()
+        # Where the words do not suffice, every further block starts after their end.
+        steps += [count + 1, count + 1]
+        starts, end = [], 0
+        for _ in range(blocks):
+            starts.append(end)
+            end = steps[end]
+        if end <= count:
+            break
         count *= 2
     words_of.state = given
-    words_of.random_raw(at, output=False)
+    words_of.random_raw(end, output=False)
     after: Any = words_of.state["state"]
     np.random.set_state((kind, after["key"], after["pos"], *state[2:]))
-    row, column = rows[starts], column_of[starts]
+    places = np.array(starts, np.int64)
+    row, column = rows[places], column_of[places]
     high, low = words[column + 2].astype(np.uint64) >> np.uint64(5), words[column + 3].astype(np.uint64) >> np.uint64(6)
     mantissas = (high.astype(np.float64) * 67108864.0 + low.astype(np.float64)) / 9007199254740992.0
     return words[row] & 7, words[column] & 3, (words[column + 1] & 1).astype(np.int64) * 2 - 1, mantissas
@@ -71,11 +77,17 @@ def stabilized(module: ModuleType) -> _Generator:
         if height % 8 or width % 4 or val_range == 0:
             return theirs(mx_dtype, shape, val_range)
         most, exponent = module.get_mx_fp_max(mx_dtype), module.get_mx_max_exp(mx_dtype)
-        data = (np.random.random(shape) * 2 - 1) * most
+        data = np.empty(shape, np.float32)
+        for start in range(0, height, 32):  # a part at a time stays in the processor's cache
+            part = np.random.random((min(32, height - start), width))
+            part *= 2
+            part -= 1
+            part *= most
+            data[start : start + 32] = part
         rows, columns, signs, mantissas = block_draws(height // 8 * (width // 4))
         tops, lefts = np.divmod(np.arange(len(rows)), width // 4)
         data[tops * 8 + rows, lefts * 4 + columns] = signs * (1.0 + mantissas * 0.5) * (2**exponent)
-        quantized = module.static_cast(data.astype(np.float32), module.NL_TO_DT_DTYPE.get(mx_dtype, mx_dtype))
+        quantized = module.static_cast(data, module.NL_TO_DT_DTYPE.get(mx_dtype, mx_dtype))
         upper = min(255, int(np.log2(val_range / most) + 127))
         scales = np.random.randint(max(0, upper - 10), upper + 1, size=(height // 8, width // 4), dtype=np.uint8)
         return module.dequantize_mx_golden(quantized, scales), quantized, scales
