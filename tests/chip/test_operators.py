@@ -28,6 +28,8 @@ def tile():
     (lambda x: x @ x, r"nisa\.nc_matmul"),
     (lambda x: -x, r"nl\.negative"),
     (lambda x: ~x, r"nl\.invert"),
+    (lambda x: x.astype("float32"), r"nisa\.tensor_copy\(dst, src\), dst of the other dtype"),
+    (lambda x: x.broadcast_to((4, 8)), r"x\.broadcast\(dim, size\)"),
     (abs, r"nl\.abs"),
     (lambda x: x > 0, r"nl\.greater"),
     (lambda x: x < 0, r"nl\.less\("),
@@ -35,7 +37,9 @@ def tile():
     (lambda x: operator.iadd(x, x), r"nisa\.tensor_tensor"),
 ])  # fmt: skip
 def test_operators_say_what_to_write(use, instead):
-    with pytest.raises(NkiValidationError, match=rf"test_operators\.py:\d+: operator .*{instead}") as caught:
+    with pytest.raises(
+        NkiValidationError, match=rf"test_operators\.py:\d+: (operator|astype|broadcast_to).*{instead}"
+    ) as caught:
         use(tile())
     assert caught.value.rule == "operator"
     assert "<sbuf tensor float32[4, 8]>" in str(caught.value)
@@ -64,3 +68,10 @@ def test_equality_and_truth_are_python_s():
     assert bool(x)
     with pytest.raises(NkiValidationError, match="NumPy"):
         np.exp(x)
+
+
+def test_a_method_nobody_had_is_an_attribute_error_of_python_s():
+    with pytest.raises(AttributeError, match="'NkiTensor' object has no attribute 'shapes'"):
+        tile().shapes
+    assert not hasattr(tile(), "astype")
+    assert not hasattr(tile(), "__array_interface__")

@@ -357,3 +357,23 @@ def test_variables_are_read_strictly(monkeypatch, variable, value, expected):
 def test_a_rule_that_does_not_exist():
     with pytest.raises(UserError, match=r"quantize_rule: .*'0\.3'; expected 0\.4 or 0\.5"):
         nki.simulate(doubled, quantize_rule="0.3")(ONES)
+
+
+def test_results_inside_an_object_are_checked_too():
+    """A tensor nested in what a kernel returns must be defined like any other."""
+
+    @dataclasses.dataclass
+    class Returned:
+        out: object
+
+    def kernel(a, rows):
+        tile = nl.ndarray((64, 4), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(dst=tile[0:rows], src=a[0:rows])
+        out = nl.ndarray((64, 4), dtype=nl.float32, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=tile)
+        return Returned(out)
+
+    data = np.ones((64, 4), np.float32)
+    np.testing.assert_array_equal(nki.simulate(kernel)(data, 64).out, data)
+    with pytest.raises(NkiValidationError, match="uninitialised read"):
+        nki.simulate(kernel)(data, 32)

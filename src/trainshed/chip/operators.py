@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trainshed.chip.errors import NkiValidationError, violation
+from trainshed.chip.errors import NkiValidationError, source, violation
 
 #: Operators of two operands: method, sign, function of ``nki.language``.
 _BINARY = (
@@ -58,10 +58,31 @@ def _unary(sign: str, instead: str) -> Callable[[Any], Any]:
     return method
 
 
+#: Methods of Beta 1's tiles.
+_METHODS = {
+    "astype": "nisa.tensor_copy(dst, src), dst of the other dtype",
+    "broadcast_to": "x.broadcast(dim, size)",
+    "assign": "nisa.tensor_copy(dst, src)",
+}
+
+
+class NoMethodError(NkiValidationError, AttributeError):
+    """A method that tensors no longer have."""
+
+
 class NoOperators:
-    """Base of tensors: each operator is the error that names the instruction to use."""
+    """Base of tensors: each operator, and each method of Beta 1's tiles, is the error that names what to use."""
 
     __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _METHODS:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        at = source()
+        raise NoMethodError(
+            f"{name}: method of tensors, which only NKI Beta 1 has", where=str(at), value=f"{self!r}.{name}",
+            expected=_METHODS[name], rule="operator", at=at,
+        )  # fmt: skip
 
     def __matmul__(self, other: Any) -> Any:
         raise _refused("@", f"{self!r} @ {other!r}", "nl.matmul(x, y), or nisa.nc_matmul(dst, stationary, moving)")

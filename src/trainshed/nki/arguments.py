@@ -152,11 +152,18 @@ def _copy(value: Any, attributes: dict[str, Any]) -> Any:
     return made
 
 
-def tensors(value: Any) -> Iterator[NkiTensor]:
-    """The tensors that a kernel returned."""
-    for leaf in _leaves(value):
-        if isinstance(leaf, NkiTensor):
-            yield leaf
+def tensors(value: Any) -> list[NkiTensor]:
+    """The tensors that a kernel returned, wherever they are nested."""
+    found: list[NkiTensor] = []
+
+    def visit(item: Any) -> Any:
+        if isinstance(item, NkiTensor):
+            found.append(item)
+            return item
+        return rebuild(item, visit)
+
+    visit(value)
+    return found
 
 
 def _leaves(value: Any) -> Iterator[Any]:

@@ -119,13 +119,15 @@ def test_steps_are_no_registers():
     ("stop", lambda body: [body(i) for i in nl.dynamic_range(2.0)]),
     ("start", lambda body: [body(i) for i in nl.dynamic_range("0", 2)]),
     ("step", lambda body: [body(i) for i in nl.dynamic_range(0, 4, 1.5)]),
+    ("bound", lambda body: [body(i) for i in nl.affine_range(1.5)]),
+    ("bound", lambda body: [body(i) for i in nl.static_range(0, 4, 2.0)]),
     ("stop", lambda body: nl.fori_loop(0, 1.5, body)),
     ("init", lambda body: nl.while_loop(1.5, body)),
     ("body_fun", lambda body: nl.while_loop(1, lambda i: 0.5)),
 ])  # fmt: skip
 def test_bounds_are_whole(operand, loop):
-    function = r"(dynamic_range|fori_loop|while_loop)"
-    said = rf"test_loops\.py:\d+: {function}, {operand}: bound of a hardware loop: .*; expected a whole number"
+    function = r"(affine_range|dynamic_range|fori_loop|while_loop)"
+    said = rf"test_loops\.py:\d+: {function}, {operand}: bound of a loop: .*; expected a whole number"
     with pytest.raises(NkiValidationError, match=said) as caught:
         nki.simulate(_counter(lambda register, body: loop(body)))(COUNT)
     assert caught.value.rule == "dynamic-range"

@@ -17,7 +17,8 @@ from trainshed.chip.tensor import DynamicSlice
 
 def affine_range(start: int, stop: int | None = None, step: int = 1) -> range:
     """A loop whose iterations do not depend on each other; unrolled when the kernel is compiled."""
-    return range(int(start)) if stop is None else range(int(start), int(stop), int(step))
+    bounds = (start,) if stop is None else (start, stop, step)
+    return range(*(_bound("affine_range", "bound", value) for value in bounds))
 
 
 def sequential_range(start: int, stop: int | None = None, step: int = 1) -> range:
@@ -77,7 +78,7 @@ def _bound(function: str, operand: str, value: Any) -> int:
         return operator.index(value)
     except TypeError:
         raise violation(
-            function, operand, "bound of a hardware loop", value=value, expected="a whole number or a register",
+            function, operand, "bound of a loop", value=value, expected="a whole number or a register",
             rule="dynamic-range",
         ) from None  # fmt: skip
 

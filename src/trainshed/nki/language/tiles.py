@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 
 from trainshed.chip.core import Target, running
 from trainshed.chip.words import NKIObject, nc_version
-from trainshed.nki.environment import default_target
+from trainshed.nki.environment import default_target, read
 
 
 class _TileSize(NKIObject):
@@ -30,7 +29,7 @@ class _TileSize(NKIObject):
     @property
     def psum_num_banks(self) -> int:
         """Usable PSUM banks: one is kept where DMA transposes become TensorE's (NeuronCore-v3 and later)."""
-        asked = os.environ.get("NKI_DMA_TRANSPOSE_AS_PE_TRANSPOSE", "").lower() in ("1", "true")
+        asked = read("NKI_DMA_TRANSPOSE_AS_PE_TRANSPOSE", {"0": False, "1": True, "false": False, "true": True}, False)
         return self._target.psum_banks - (asked and self._target.version >= nc_version.gen3)
 
     @property
