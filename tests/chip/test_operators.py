@@ -72,6 +72,6 @@ def test_equality_and_truth_are_python_s():
 
 def test_a_method_nobody_had_is_an_attribute_error_of_python_s():
     with pytest.raises(AttributeError, match="'NkiTensor' object has no attribute 'shapes'"):
-        tile().shapes
+        _ = tile().shapes
     assert not hasattr(tile(), "astype")
     assert not hasattr(tile(), "__array_interface__")

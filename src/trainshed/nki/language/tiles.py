@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from trainshed.chip.core import Target, running
 from trainshed.chip.words import NKIObject, nc_version
 from trainshed.nki.environment import default_target, read
