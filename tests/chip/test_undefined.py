@@ -267,3 +267,30 @@ def test_scales_of_a_quadrant_nobody_wrote_do_not_matter_against_zero_weights(wr
     else:
         with pytest.raises(NkiValidationError, match="stationary_scale: uninitialised sbuf read"):
             run(kernel, a, w)
+
+
+@pytest.mark.parametrize(("affinity", "index", "good"), [(True, -1, True), (False, -1, False), (False, 3, True)])
+def test_rows_skipped_by_a_gather_are_undefined_but_may_be_computed_on(affinity, index, good):
+    """AWS's MoE kernels gather no row for tokens that are not routed, even where that is a whole tile."""
+
+    def kernel(a, where):
+        indices = nl.load(where)
+        gathered = nl.ndarray((32, 8), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.dma_copy(
+            dst=gathered, oob_mode=nisa.oob_mode.skip,
+            src=a.ap(pattern=[[8, 32], [1, 8]], vector_offset=indices.ap([[1, 32], [1, 1]]), indirect_dim=0),
+        )  # fmt: skip
+        doubled = nl.ndarray((32, 8), dtype=nl.float32, buffer=nl.sbuf)
+        nisa.tensor_scalar(dst=doubled, data=gathered, op0=nl.multiply, operand0=2.0)
+        if affinity:
+            nisa.memset(dst=doubled, value=0.0)
+        out = nl.ndarray((32, 8), dtype=nl.float32, buffer=nl.shared_hbm)
+        nisa.dma_copy(dst=out, src=doubled)
+        return out
+
+    a, where = np.ones((64, 8), np.float32), np.full((32, 1), index, np.int32)
+    if good:
+        np.testing.assert_array_equal(run(kernel, a, where)[0], np.full((32, 8), 0 if affinity else 2, np.float32))
+    else:
+        with pytest.raises(NkiValidationError, match="dma_copy, dst: uninitialised read, and elements of the result"):
+            run(kernel, a, where)

@@ -52,6 +52,22 @@ def elements(tensor: NkiTensor) -> Array:
     return differs
 
 
+def left_alone(call: Call, operand: str, tensor: NkiTensor, mask: Array) -> None:
+    """Elements of ``tensor`` that an instruction skips on purpose: those never written are undefined from here on.
+
+    AWS's MoE kernels gather no row for a token that is not routed, and multiply what is there by an affinity of 0.
+    """
+    storage = tensor.storage
+    if storage.written is True:
+        return
+    if storage.written is False:
+        storage.written = np.zeros(storage.nbytes, np.uint8)
+    size = tensor.itemsize
+    words = window(storage.written, size, tensor.shape, tensor.strides, tensor.offset)
+    words[mask & (words != _ONES[size])] = _TAINT[size]
+    storage.origin = storage.origin or (call.opcode, operand, call.source)
+
+
 def tainted(tensor: NkiTensor) -> bool:
     """Whether any element of a direct view was written with something undefined."""
     state = tensor.storage.written

@@ -13,6 +13,7 @@ from trainshed.chip.indirect import located, note_repeated, put_rows, rows_repea
 from trainshed.chip.operands import write_where
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
+from trainshed.chip.undefined import left_alone
 from trainshed.chip.words import MemoryRegion, engine, nc_version
 from trainshed.chip.words import dge_mode as _dge
 from trainshed.chip.words import oob_mode as _oob
@@ -120,6 +121,8 @@ def _store(
             raise call.fail(operand, "rows under a source with skipped rows", dst.shape[0], str(len(kept)), "shape")
         mask = np.broadcast_to(kept.reshape(-1, *(1,) * (dst.ndim - 1)), dst.shape)
         write_where(call, operand, dst, values.reshape(dst.shape), mask)
+        if dst.buffer.on_chip:
+            left_alone(call, operand, dst, ~mask)
         return
     indices, good = located(call, operand, dst, skip)
     if kept is not None:
