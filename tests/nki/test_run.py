@@ -93,6 +93,23 @@ def test_64_bits_become_32(array):
     np.testing.assert_array_equal(found, 2 * array)
 
 
+@pytest.mark.parametrize("values", [True, False])
+def test_64_bits_stay_where_the_kernel_wrote_nothing(values):
+    """In 32 bits 0.1 is another number and 2**40 + 1 is 1."""
+
+    def kernel(x):
+        one = nl.ndarray((1, 2), x.dtype, nl.sbuf)
+        nisa.memset(one, 7)
+        nl.store(x[0:1, 0:2], one)
+
+    for given in (np.full((2, 4), 0.1), np.full((2, 4), 2**40 + 1), np.full((2, 4), 2**40 + 1, np.uint64)):
+        found, expected = given.copy(), given.copy()
+        nki.simulate(kernel, values=values)(found)
+        if values:
+            expected[0, :2] = 7
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("dtype", [
     np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3,
     ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2, np.bool_,

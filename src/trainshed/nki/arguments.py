@@ -65,13 +65,27 @@ class Taken:
         return self.tensor.storage.data.view(self.dtype)
 
     def give_back(self) -> None:
-        """What the kernel wrote, into the user's array (the vendor's simulator updates inputs in place)."""
+        """What the kernel wrote, into the user's array (the vendor's simulator updates inputs in place).
+
+        An array that cannot be written, read-only or expanded, stays as it is.
+        """
         if isinstance(self.given, np.ndarray):
             if self.given.flags.writeable:
-                np.copyto(self.given, self.values.reshape(self.given.shape), casting="unsafe")
+                np.copyto(self.given, self._updated(), casting="unsafe")
         elif is_torch(self.given):
+            if any(size > 1 and not step for size, step in zip(self.given.shape, self.given.stride(), strict=True)):
+                return
             with sys.modules["torch"].no_grad():
-                self.given.copy_(to_torch(self.values.reshape(self.given.shape)))
+                self.given.copy_(to_torch(self._updated()))
+
+    def _updated(self) -> Array:
+        """The values; of 64-bit arrays the elements that the kernel left alone keep all their bits."""
+        values, before = self.values.reshape(self.given.shape), to_numpy(self.given)
+        if before.dtype not in _NARROW:
+            return values
+        with np.errstate(over="ignore"):
+            same = before.astype(values.dtype).view(np.uint32) == values.view(np.uint32)
+        return np.where(same, before, values)
 
 
 class Arguments:
