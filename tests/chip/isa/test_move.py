@@ -226,6 +226,13 @@ def test_memset_values_fit_an_integer_format(core, empty, dtype, value):
         memset(empty((1, 4), dtype), value)
 
 
+@pytest.mark.parametrize("value", [None, "one", [1, 2]])
+@pytest.mark.parametrize("dtype", ["float32", "int32", "float8_e4m3fn_x4"])
+def test_memset_takes_a_number(core, empty, dtype, value):
+    with pytest.raises(NkiValidationError, match=r"memset, value: value: .*; expected a number"):
+        memset(empty((1, 4), dtype), value)
+
+
 def test_memset_of_truth(core, empty, values):
     flags = empty((1, 2), "bool_")
     memset(flags, True)

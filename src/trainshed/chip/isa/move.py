@@ -34,6 +34,10 @@ def memset(dst: NkiTensor, value: Any, engine: engine = _engine.unknown, name: s
     call.tile("dst", dst, ON_CHIP)
     allowed = (_engine.vector, _engine.gpsimd) if dst.buffer is MemoryRegion.sbuf else (_engine.vector,)
     on = call.on_engine(engine, allowed)
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        raise call.fail("value", "value", value, "a number", "value") from None
     call.require(dst.dtype not in PACKED or value == 0, "value", f"value for {dst.dtype}", value, "0", "packed-memset")
     if dst.dtype.storage.kind in "iu":
         least, most = np.iinfo(dst.dtype.storage).min, np.iinfo(dst.dtype.storage).max
