@@ -176,3 +176,9 @@ def test_base_tensor_is_the_tensor_as_it_was_made():
     base = view.view("uint8")[1:3, 4:8].base_tensor
     assert base.dtype == "int32"
     same(base, numbers)
+
+
+@pytest.mark.parametrize("pattern", [[[4, 2, 3]], "ab", [[4, "b"]], [4, 2], 4, []])
+def test_a_pattern_is_pairs(pattern):
+    with pytest.raises(NkiValidationError, match=r"ap, .*: pattern: .*; expected \[\[stride, elements\], …\]"):
+        tensor((2, 4))[0].ap(pattern)

@@ -389,8 +389,10 @@ class NkiTensor(NoOperators, NKIObject):
     ) -> NkiTensor:
         """An explicit access pattern ``[[stride, count], …]`` over the storage, from this view's offset on."""
         kind = self.dtype if dtype is None else as_dtype(dtype, "ap")
-        shape = tuple(int(pair[1]) for pair in pattern)
-        strides = tuple(int(pair[0]) for pair in pattern)
+        try:
+            strides, shape = zip(*((int(stride), int(count)) for stride, count in pattern), strict=True)
+        except (TypeError, ValueError):
+            raise self._fail("ap", "pattern", pattern, "[[stride, elements], …], a pair for each dimension") from None
         base = self.offset
         if kind.itemsize != self.dtype.itemsize:
             base = base * self.dtype.itemsize // kind.itemsize
