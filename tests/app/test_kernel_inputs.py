@@ -41,12 +41,28 @@ def test_packed_tensors_hold_finite_elements():
     ("text", "named"),
     [("a", "name=dtype"), ("a=complex64[3]", "complex64"), ("a=bf16[0,3]", "positive"), ("a=bf16[3]:tri", "tri"),
      ("a=1,a=2", "twice"), ("a=missing.npy", "missing.npy"), ("1a=3", "1a=3"), ("a=bf16(3)", "bf16(3)"),
-     ("a=uint32[3]:9..3", "9..3"), ("a=fp32[3]:1.2.3..4", "1.2.3..4")],
+     ("a=uint32[3]:9..3", "9..3"), ("a=fp32[3]:1.2.3..4", "1.2.3..4"),
+     ("a=uint8[4]:0..600", "from 0 to 255"), ("a=uint32[3]:-5..3", "from 0 to"), ("a=int32[4]:0.5..3", "whole numbers"),
+     ("a=int8[400]:arange", "at most 128"), ("a=fp32[2 3]", "fp32[2 3]"), ("a=fp32[2,,3]", "fp32[2,,3]"),
+     ("a=fp32[999999,999999,999999]", "memory"), ("a=int32[99999999999999999999]", "memory")],
 )  # fmt: skip
 def test_mistakes_name_the_item(text, named):
     with pytest.raises(UserError, match="--inputs") as error:
         parse_inputs(text)
     assert named in str(error.value)
+
+
+def test_a_file_that_holds_no_numbers_is_told(tmp_path):
+    text, objects = tmp_path / "text.npy", tmp_path / "objects.npy"
+    text.write_text("not an array")
+    np.save(objects, np.array([None]), allow_pickle=True)
+    for path in (text, objects):
+        with pytest.raises(UserError, match=r"--inputs a=.*npy: file: .*; expected numbers saved by numpy.save"):
+            parse_inputs(f"a={path}")
+
+
+def test_truth_is_drawn_both_ways():
+    assert 16 < parse_inputs("a=bool[64]")["a"].sum() < 48
 
 
 def test_a_seed_is_not_negative():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from trainshed.core import UserError
 from trainshed.numerics.cast import from_float32
 from trainshed.numerics.formats import DType, lookup
 
-_TENSOR = re.compile(r"^(?P<dtype>[A-Za-z_][\w.]*)\[(?P<shape>[\d,\s]+)\](?::(?P<fill>.+))?$")
+_TENSOR = re.compile(r"^(?P<dtype>[A-Za-z_][\w.]*)\[(?P<shape>\s*\d+\s*(?:,\s*\d+\s*)*,?\s*)\](?::(?P<fill>.+))?$")
 _RANGE = re.compile(r"^(-?[\d.]+)\.\.(-?[\d.]+)$")
 _EXPECTED = "name=dtype[sizes], name=dtype[sizes]:fill, name=file.npy or name=number"
 _FILLS = "normal, zeros, ones, arange or LOW..HIGH"
@@ -63,13 +64,23 @@ def _value(item: str, value: str, generator: np.random.Generator) -> Any:
         shape = tuple(int(size) for size in match["shape"].split(",") if size.strip())
         if not shape or min(shape) < 1:
             raise UserError("shape", where=f"--inputs {item}", value=match["shape"], expected="positive sizes")
-        return _tensor(item, dtype, shape, match["fill"], generator)
+        try:
+            return _tensor(item, dtype, shape, match["fill"], generator)
+        except (MemoryError, OverflowError, ValueError):  # NumPy's, which has no array so large
+            raise UserError(
+                "array", where=f"--inputs {item}", value=list(shape), expected="what this machine's memory holds"
+            ) from None
     if value.endswith(".npy"):
         if not Path(value).is_file():
             raise UserError(
                 "no such file", where=f"--inputs {item}", value=value, expected="an array saved by numpy.save"
             )
-        return np.load(value)
+        try:
+            return np.load(value)
+        except (OSError, ValueError, EOFError):
+            raise UserError(
+                "file", where=f"--inputs {item}", value=value, expected="numbers saved by numpy.save"
+            ) from None
     if value in ("True", "False", "None"):
         return {"True": True, "False": False, "None": None}[value]
     for kind in (int, float):
@@ -85,6 +96,7 @@ def _tensor(
 ) -> np.ndarray[Any, Any]:
     """Floats are normal and integers 0 to 127 unless a fill says otherwise; packed formats get random bits."""
     bounds = _RANGE.match(fill) if fill else None
+    least, most = _limits(dtype)
     if dtype.outside.names:
         bits = generator.integers(0, np.iinfo(dtype.storage).max, shape, dtype.storage, endpoint=True)
         # The exponent's top bit of each element is cleared: no element is infinite or not a number.
@@ -97,17 +109,34 @@ def _tensor(
             low, high = 1.0, 0.0
         if low > high:
             raise UserError("fill", where=f"--inputs {item}", value=fill, expected="LOW..HIGH, the lower one first")
+        if not dtype.is_float and not (low.is_integer() and high.is_integer() and least <= low and high <= most):
+            raise UserError(
+                "fill", where=f"--inputs {item}", value=fill, expected=f"whole numbers from {least} to {most}"
+            )
         values = (
             generator.uniform(low, high, shape)
             if dtype.is_float
             else generator.integers(int(low), int(high) + 1, shape)
         )
     elif fill in (None, "normal"):
-        values = generator.standard_normal(shape) if dtype.is_float else generator.integers(0, 128, shape)
+        values = (
+            generator.standard_normal(shape) if dtype.is_float else generator.integers(0, min(127, most) + 1, shape)
+        )
     elif fill in ("zeros", "ones"):
         values = np.full(shape, float(fill == "ones"))
     elif fill == "arange":
-        values = np.arange(int(np.prod(shape))).reshape(shape)
+        count = math.prod(shape)
+        if not dtype.is_float and count - 1 > most:
+            raise UserError("fill", where=f"--inputs {item}", value=fill, expected=f"at most {most + 1} elements")
+        values = np.arange(count).reshape(shape)
     else:
         raise UserError("fill", where=f"--inputs {item}", value=fill, expected=_FILLS)
     return from_float32(values.astype(np.float32), dtype) if dtype.is_float else values.astype(dtype.storage)
+
+
+def _limits(dtype: DType) -> tuple[int, int]:
+    """The least and the largest whole number of an integer format."""
+    if dtype.storage.kind not in "iu":
+        return 0, 1
+    limits = np.iinfo(dtype.storage)
+    return int(limits.min), int(limits.max)
