@@ -140,6 +140,18 @@ def test_mistakes_in_the_reference_and_the_launch(capsys, file):
         assert named in out.err
 
 
+@pytest.mark.parametrize(("reference", "named"), [
+    ("wide", "got an unexpected keyword argument 'factor'"), ("np", "--compare: not a function"),
+])  # fmt: skip
+def test_a_reference_that_cannot_take_the_inputs(capsys, file, reference, named):
+    code, printed = run(
+        capsys, f"{file}::double", "--inputs", "a=fp32[4,4],factor=2.0", "--compare", f"{file}::{reference}"
+    )
+    assert code == 2
+    assert named in printed.err
+    assert "run.py" not in printed.err
+
+
 def test_lint_is_of_the_kernel_and_what_it_calls(capsys, tmp_path):
     path = tmp_path / "two.py"
     path.write_text(

@@ -138,7 +138,12 @@ def _module(path: Path) -> ModuleType:
 def _reference(spec: str, inputs: Mapping[str, Any], on: str) -> dict[str, Any]:
     """The reference's outputs: an NKI kernel runs simulated, any other function plainly."""
     function = load(spec)
-    run: Callable[..., Any] = nki.simulate(function, target=on) if isinstance(function, nki.Kernel) else function
+    if not callable(function):
+        raise UserError("not a function", where="--compare", value=spec, expected="FILE.py::FUNCTION")
+    run: Callable[..., Any] = function
+    if isinstance(function, nki.Kernel):
+        _check_arguments(spec, function.function, inputs)
+        run = nki.simulate(function, target=on)
     return _named(_run(spec, run, inputs, "reference"))
 
 
