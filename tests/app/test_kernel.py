@@ -31,6 +31,13 @@ def wide(a):
 @nki.jit
 def broken(a):
     return a.shape[7]
+
+@nki.jit
+def pair(a):
+    return {"same": a, "masked": double(a, float("inf"))}
+
+def paired(a):
+    return {"masked": a * np.float32("inf"), "same": a}
 """
 
 
@@ -138,6 +145,18 @@ def test_mistakes_in_the_reference_and_the_launch(capsys, file):
         code, out = run(capsys, f"{file}::{wrong[0]}", *inputs, *wrong[1:])
         assert code == 2
         assert named in out.err
+
+
+def test_outputs_are_compared_by_name_and_equal_infinities_are_equal(capsys, file):
+    code, printed = run(
+        capsys, f"{file}::pair", "--inputs", "a=fp32[4,4]:-1..1", "--compare", f"{file}::paired", "--json"
+    )
+    table = json.loads(printed.out)["result"]["comparison"]
+    assert code == 0
+    assert printed.err == ""
+    assert [(name, row["max_abs_error"], row["max_rel_error"]) for name, row in table.items()] == [
+        ("same", 0, 0), ("masked", 0, 0),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("reference", "named"), [

@@ -163,19 +163,27 @@ def _output(value: Any, computed: bool) -> dict[str, Any]:
 
 
 def _compare(outputs: Mapping[str, Any], expected: Mapping[str, Any], rtol: float, atol: float) -> dict[str, Any]:
-    """Largest differences per output, and whether all are within ``atol + rtol * |expected|``."""
+    """Largest differences per output, and whether all are within ``atol + rtol * |expected|``.
+
+    Outputs are matched by name where both have the same names, else in order.
+    """
     if len(outputs) != len(expected):
         raise UserError("outputs of the reference", where="--compare", value=len(expected), expected=str(len(outputs)))
+    if set(outputs) == set(expected):
+        expected = {name: expected[name] for name in outputs}
     table = {}
     for (name, got), want in zip(outputs.items(), expected.values(), strict=True):
         ours, theirs = np.asarray(got).astype(np.float64), np.asarray(want).astype(np.float64)
         if ours.shape != theirs.shape:
             raise UserError(f"shape of the reference's {name}", where="--compare", value=theirs.shape,
                             expected=str(ours.shape))  # fmt: skip
-        difference = np.abs(ours - theirs)
+        same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs))  # infinite ones have no difference
+        difference = np.abs(np.subtract(ours, theirs, out=np.zeros_like(ours), where=~same))
         scale = np.maximum(np.abs(theirs), np.finfo(np.float32).tiny)
+        with np.errstate(invalid="ignore"):  # of an infinite difference to an infinite value there is no share
+            relative = difference / scale
         table[name] = {
-            "max_abs_error": float(difference.max()), "max_rel_error": float((difference / scale).max()),
+            "max_abs_error": float(difference.max()), "max_rel_error": float(relative.max()),
             "close": bool(np.allclose(ours, theirs, rtol=rtol, atol=atol, equal_nan=True)), "rtol": rtol, "atol": atol,
         }  # fmt: skip
     return table
