@@ -146,9 +146,8 @@ def test_a_tensor_loaded_again_and_again(run):
 
 def test_two_cores_that_each_load_once_do_not_reload():
     run = Run(cores=2)
-    data = np.zeros((128, 512), np.float32)
+    src = run.argument((128, 512))
     for core in (0, 1):
-        src = run.tensor((128, 512), "shared_hbm", core=core, data=data)
         dst = run.tensor((128, 512), core=core)
         run.load(dst, src, core)
         run.issue("tensor_copy", "vector", [dst], [run.tensor((128, 512), core=core)], core)

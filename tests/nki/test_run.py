@@ -93,6 +93,21 @@ def test_64_bits_become_32(array):
     np.testing.assert_array_equal(found, 2 * array)
 
 
+def test_views_of_one_array_are_tensors_of_their_own():
+    def kernel(x, y):
+        nl.load(x)
+        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        nl.store(out, nl.load(y))
+        return out
+
+    x = np.ones((128, 4096), np.float32)
+    simulated = nki.simulate(kernel)
+    simulated(x, x[:])
+    found = [(tensor.name, tensor.load_repeat) for tensor in simulated.profile.tensors]
+    assert found[:2] == [("x", 1.0), ("y", 1.0)]
+    assert "reload" not in [finding.rule for finding in simulated.profile.findings]
+
+
 @pytest.mark.parametrize("values", [True, False])
 def test_64_bits_stay_where_the_kernel_wrote_nothing(values):
     """In 32 bits 0.1 is another number and 2**40 + 1 is 1."""

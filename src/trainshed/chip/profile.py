@@ -342,8 +342,8 @@ def _tensors(cores: list[NeuronCore], columns: Iterable[Accesses]) -> list[_Tens
     for core in cores:
         for storage in core.storages:
             if not storage.buffer.on_chip:
-                place = int(storage.data.__array_interface__["data"][0])
-                by_serial[storage.serial] = same.setdefault(place, _Tensor(storage))
+                # By allocation, not by address: two arguments may lend the bytes of one array.
+                by_serial[storage.serial] = same.setdefault(id(storage), _Tensor(storage))
     for core, column in zip(cores, columns, strict=True):
         mine: Counter[int] = Counter()
         skip = {t for t, item in enumerate(core.instructions) if item.opcode == "core_barrier"}
