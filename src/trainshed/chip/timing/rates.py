@@ -1,0 +1,77 @@
+"""What time rests on: the rates of one NeuronCore, from the hardware catalogue.
+
+Nothing here is a number of its own; every field is a constant of ``hardware/`` with its source, or follows from some.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from trainshed.core.constant import Constant
+from trainshed.hardware.catalogue import Catalogue
+
+#: What the catalogue calls the product dtypes of TensorE, by the dtype of an operand.
+PRODUCTS = {
+    "bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "tfloat32": "tf32", "float8_e4m3": "fp8",
+    "float8_e4m3fn": "fp8", "float8_e5m2": "fp8", "float8_e4m3fn_x4": "mxfp8", "float8_e5m2_x4": "mxfp8",
+    "float4_e2m1fn_x4": "mxfp4",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """One NeuronCore: clocks in Hz, times in seconds, bandwidths in B/s."""
+
+    tensor_clock: float
+    columns_per_cycle: dict[str, float]
+    matmul_floor: float
+    """Cycles between the starts of two matmuls, at least."""
+    tensor_rows: float
+    vector_clock: float
+    vector_wide: float
+    """Elements that VectorE takes per cycle and partition, 32-bit; ``vector_narrow``: 16-bit."""
+    vector_narrow: float
+    scalar_clock: float
+    scalar_wide: float
+    scalar_narrow: float
+    gpsimd_clock: float
+    floor: float
+    """Cycles of the shortest instruction."""
+    overhead: float
+    """Seconds of an instruction besides its elements, in a stream of them."""
+    semaphore: float
+    """Seconds from a semaphore to the start of a DMA that waits for it."""
+    dma_engines: int
+    dma_bandwidth: float
+    """Of one DMA engine."""
+    dma_fixed: float
+    """Seconds of a small DMA, all in all."""
+    descriptor: float
+    """Seconds of a descriptor, at least."""
+    sbuf_row: int
+    psum_row: int
+
+
+@lru_cache
+def rates(chip: str) -> Rates:
+    """The rates of ``trn1``, ``trn2`` or ``trn3``."""
+    core = Catalogue().chip(chip).neuron
+    assert core is not None, chip
+
+    def of(constant: Constant) -> float:
+        return float(constant.value)
+
+    lanes, engines = of(core.partitions), of(core.dma_engines)
+    return Rates(
+        tensor_clock=of(core.tensor_clock), matmul_floor=of(core.matmul_floor), tensor_rows=of(core.tensor_rows),
+        columns_per_cycle={name: of(item) for name, item in core.columns_per_cycle.items()},
+        vector_clock=of(core.vector_clock), vector_wide=of(core.vector_lanes["wide"]) / lanes,
+        vector_narrow=of(core.vector_lanes["narrow"]) / lanes,
+        scalar_clock=of(core.scalar_clock), scalar_wide=of(core.scalar_lanes["wide"]) / lanes,
+        scalar_narrow=of(core.scalar_lanes["narrow"]) / lanes, gpsimd_clock=of(core.gpsimd_clock),
+        floor=of(core.instruction_floor), overhead=of(core.instruction_overhead), semaphore=of(core.semaphore),
+        dma_engines=int(engines), dma_bandwidth=of(core.dma_bandwidth) / engines, dma_fixed=of(core.dma_fixed),
+        descriptor=of(core.dma_per_descriptor),
+        sbuf_row=int(of(core.sbuf) / lanes), psum_row=int(of(core.psum) / lanes),
+    )  # fmt: skip
