@@ -293,6 +293,65 @@ def test_high_precision_mode_rounds_nothing(monkeypatch, value, exact):
     assert (error < 1e-6) == exact
 
 
+def test_high_precision_mode_has_no_bits_of_narrow_floats_to_show(monkeypatch):
+    def bits(x, dtype, used=True):
+        tile = nl.ndarray(x.shape, nl.bfloat16, nl.sbuf)
+        nisa.tensor_copy(tile, nl.load(x))
+        seen = tile.view(dtype)
+        out = nl.ndarray(seen.shape, seen.dtype, nl.shared_hbm)
+        nisa.dma_copy(out, seen if used else seen.view(nl.bfloat16).view(dtype))  # reads
+        return out
+
+    def result(x):
+        out = nl.ndarray(x.shape, nl.float16, nl.shared_hbm)
+        nl.store(out, nl.load(x))
+        return out.view(nl.uint16)
+
+    assert (nki.simulate(bits)(ONES, nl.uint16) == 0x3F80).all()
+    assert (nki.simulate(result)(ONES) == 0x3C00).all()
+    monkeypatch.setenv("NKI_PRECISE_FP", "0")
+    for dtype in (nl.uint16, nl.uint8, nl.int32, nl.float16, nl.float8_e5m2):
+        with pytest.raises(
+            NkiValidationError, match=r"NKI_PRECISE_FP=0: dtype in which .* of bfloat16: .*float32"
+        ) as e:
+            nki.simulate(bits)(ONES, dtype)
+        assert e.value.rule == "precise-view"
+        assert "test_run.py" in str(e.value)
+    with pytest.raises(NkiValidationError, match="kernel, result: NKI_PRECISE_FP=0"):
+        nki.simulate(result)(ONES)
+    assert (nki.simulate(bits)(ONES, nl.bfloat16) == 1).all()
+
+
+def test_high_precision_mode_views_what_it_stores_as_it_is(monkeypatch):
+    monkeypatch.setenv("NKI_PRECISE_FP", "0")
+
+    def kernel(x, a, dtype):
+        seen = nl.load(x).view(dtype)
+        out = nl.ndarray(seen.shape, dtype, nl.shared_hbm)
+        nisa.dma_copy(out, seen)
+        return out, a.view(nl.float8_e4m3fn)
+
+    eighth = np.full((2, 2), 0.125, ml_dtypes.float8_e4m3)
+    for x, dtype, expected in ((ONES, nl.uint32, 0x3F800000), (np.full((2, 4), 0x3F80, np.uint16), nl.bfloat16, 1.0)):
+        found, other = nki.simulate(kernel)(x, eighth, dtype)
+        assert (found == expected).all()
+        assert (other == ml_dtypes.float8_e4m3fn(0.125)).all()
+
+
+def test_high_precision_mode_and_indices(monkeypatch):
+    def kernel(x, index):
+        tile = nl.ndarray((4, 8), nl.float32, nl.sbuf)
+        rows = nl.ndarray((4, 2), nl.bfloat16, nl.sbuf)
+        nisa.tensor_copy(rows, nl.load(index))
+        nisa.dma_copy(tile, x.ap([[8, 4], [1, 8]], vector_offset=rows.view(nl.int32), indirect_dim=0))
+        return x
+
+    assert nki.simulate(kernel)(ONES, np.zeros((4, 2), np.float32)) is not None
+    monkeypatch.setenv("NKI_PRECISE_FP", "0")
+    with pytest.raises(NkiValidationError, match="NKI_PRECISE_FP=0"):
+        nki.simulate(kernel)(ONES, np.zeros((4, 2), np.float32))
+
+
 def test_stochastic_rounding_by_seed(monkeypatch):
     x = np.full((128, 512), 1 / 3, np.float32)
 

@@ -27,6 +27,8 @@ SBUF, PSUM = (MemoryRegion.sbuf,), (MemoryRegion.psum,)
 ON_CHIP = (MemoryRegion.sbuf, MemoryRegion.psum)
 HBM = (MemoryRegion.private_hbm, MemoryRegion.shared_hbm)
 
+_E4M3 = ("float8_e4m3", "float8_e4m3fn")
+
 
 class Call:
     """The execution of one instruction on the active core."""
@@ -167,8 +169,11 @@ class Call:
         """Append the record. Call it once the rules hold and before operands are touched."""
         core = self.core
         for item in (*reads, *writes):
-            if isinstance(item, NkiTensor) and item.fault is not None:
-                raise item.fault
+            if isinstance(item, NkiTensor):
+                if item.fault is not None:
+                    raise item.fault
+                if not core.options.precise:
+                    self._as_stored(item)
         record = Instruction(
             len(core.instructions), core.index, self.opcode, engine,
             tuple(region(item) for item in reads if isinstance(item, NkiTensor)),
@@ -184,6 +189,17 @@ class Call:
                     item.storage.own()
                 self.writes.append(item)
         return record
+
+    def _as_stored(self, tensor: NkiTensor) -> None:
+        """With ``NKI_PRECISE_FP=0`` a narrow float is a float32 in memory: its bits are not there to be seen."""
+        index = tensor.indirection.index if tensor.indirection is not None else None
+        for item in (tensor, index):
+            if isinstance(item, NkiTensor) and reinterprets(item):
+                raise self.fail(
+                    "", f"NKI_PRECISE_FP=0: dtype in which {item!r} sees a tensor of {item.storage.dtype}",
+                    str(item.dtype), f"{item.storage.dtype}, for every float is stored as float32, or NKI_PRECISE_FP=1",
+                    "precise-view",
+                )  # fmt: skip
 
     # --- operands -----------------------------------------------------------------------------------------
 
@@ -284,6 +300,17 @@ class Call:
         from trainshed.chip.indirect import scatter
 
         scatter(self, operand, tensor, values)
+
+
+def reinterprets(tensor: NkiTensor) -> bool:
+    """Whether a view takes float32s that stand for a narrow float for the bits of another dtype.
+
+    The two formats named e4m3 have the same values, infinities and the largest apart: those stay what they are.
+    """
+    storage = tensor.storage
+    return (
+        storage.scale != 1 and tensor.dtype != storage.dtype and not (tensor.dtype in _E4M3 and storage.dtype in _E4M3)
+    )
 
 
 def array(tensor: NkiTensor) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from trainshed.chip.call import array
+from trainshed.chip.call import array, reinterprets
 from trainshed.chip.core import NeuronCore
 from trainshed.chip.errors import violation
 from trainshed.chip.registers import VirtualRegister
@@ -202,12 +202,18 @@ def results(value: Any, *, torch: bool) -> Any:
 
 def outside(tensor: NkiTensor) -> Array:
     """A copy of a tensor's values as a user's array. Elements never written are 0, as in fresh device memory."""
+    if reinterprets(tensor):
+        raise violation(
+            "kernel", "result", f"NKI_PRECISE_FP=0: dtype in which {tensor!r} sees a tensor of {tensor.storage.dtype}",
+            value=str(tensor.dtype), expected=f"{tensor.storage.dtype}, for every float is stored as float32",
+            rule="precise-view", at=tensor.storage.source,
+        )  # fmt: skip
     values = np.array(array(tensor), order="C")
     if tensor.storage.written is not True and tensor.indirection is None:
         values[elements(tensor)] = np.zeros((), values.dtype)
     kind: DType = tensor.dtype
     if tensor.storage.scale != 1:
-        return values.astype(kind.storage) if kind.is_float else values
+        return values.astype(kind.storage)
     return values.view(kind.outside) if kind in PACKED else values
 
 
