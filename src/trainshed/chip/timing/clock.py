@@ -29,6 +29,8 @@ class Clock:
     start: Array
     end: Array
     ready: Array
+    release: Array
+    """When all that an instruction waits for has happened (a DMA may yet wait for its engines)."""
     cause: list[int]
     """The instruction each waited for last (-1: none)."""
     seconds: float
@@ -119,4 +121,4 @@ def clock(columns: Accesses, rates: Rates) -> Clock:
             release(k, free if together else float(ready[i]), i)
         if behind[i] >= 0:
             release(behind[i], free, i)
-    return Clock(start, end, ready, cause, float(ready.max(initial=0.0)))
+    return Clock(start, end, ready, np.array(at), cause, float(ready.max(initial=0.0)))
