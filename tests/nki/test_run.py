@@ -387,6 +387,28 @@ def test_a_launch_matches_the_configured_lnc_however_it_is_launched(monkeypatch)
     np.testing.assert_array_equal(nki.simulate(doubled.function)[2](ONES), 2 * ONES)
 
 
+@pytest.mark.parametrize(("target", "most"), [("trn1", 1), ("trn2", 2), ("trn3", 2)])
+def test_a_logical_core_has_the_cores_its_generation_allows(target, most):
+    legal = "1" if most == 1 else "1 or 2"
+    for cores in (1, 2, 3, 4, (2,), (2, 2)):
+        count = cores if isinstance(cores, int) else 2 * len(cores)
+        run = nki.simulate(doubled[cores], target=target)
+        if count <= most:
+            np.testing.assert_array_equal(run(ONES), 2 * ONES)
+            continue
+        sentence = rf"^kernel\[…\]: physical cores of the launch: {count}; expected {legal}: .* of {target}"
+        with pytest.raises(UserError, match=sentence):
+            run(ONES)
+        with pytest.raises(UserError, match=sentence):
+            nki.simulate_ranks(doubled[cores], [(ONES,)], target=target)
+
+
+def test_a_kernel_that_is_called_has_no_more_cores_either(monkeypatch):
+    monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", "trn1")
+    with pytest.raises(UserError, match=r"physical cores of the launch: 2; expected 1: .* trn1"):
+        doubled[2](ONES)
+
+
 def test_without_values_nothing_is_computed_and_all_is_recorded():
     with_values, without = nki.simulate(doubled), nki.simulate(doubled, values=False)
     with_values(ONES)

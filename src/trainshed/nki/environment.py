@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from trainshed.chip.core import Options, Target
 from trainshed.chip.core import target as chip_target
+from trainshed.chip.words import nc_version
 from trainshed.core.errors import UserError, unknown_name
 
 #: Names of generations in ``NEURON_PLATFORM_TARGET_OVERRIDE``, and as ``target=``.
@@ -65,14 +66,21 @@ def default_options(values: bool = True, quantize_rule: str | None = None) -> Op
     )
 
 
-def check_lnc(grid: tuple[int, ...] | None) -> None:
-    """The physical cores of a launch are those of ``NEURON_LOGICAL_NC_CONFIG``, where it is set.
+def check_lnc(grid: tuple[int, ...] | None, target: Target) -> None:
+    """The physical cores of a launch are ones a logical core can have, and those of ``NEURON_LOGICAL_NC_CONFIG``.
 
-    Source: ``nki.jit``: the LNC of the launch, 1 without brackets, must match the variable. It is the kernel's launch
-    that must, so that ``nki.simulate`` is asked the same.
+    Sources: "Using Logical Neuron Cores" (1 or 2; more than the architecture has is an error), the compiler's release
+    notes (from Trainium2 on); ``nki.jit``: the LNC of the launch, 1 without brackets, must match the variable, where it
+    is set. It is the kernel's launch that must, so that ``nki.simulate`` is asked the same.
     """
     configured = read("NEURON_LOGICAL_NC_CONFIG", {"1": 1, "2": 2}, 0, "1 or 2 (physical cores of a logical one)")
     cores = math.prod(grid or (1,))
+    most = 1 if target.version < nc_version.gen3 else 2
+    if cores > most:
+        raise UserError(
+            "physical cores of the launch", where="kernel[…]", value=cores,
+            expected=f"{'1 or 2' if most == 2 else '1'}: cores of a logical NeuronCore of {target.chip}",
+        )  # fmt: skip
     if configured and configured != cores:
         raise UserError(
             "physical cores of the launch", where="kernel[…]", value=cores,

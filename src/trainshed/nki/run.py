@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from trainshed.chip.core import NeuronCore, running
+from trainshed.chip.core import NeuronCore, Target, running
 from trainshed.chip.divergence import check_results
 from trainshed.chip.errors import source
 from trainshed.chip.findings import note
@@ -55,9 +55,9 @@ class Kernel:
             return self.function(*args, **kwargs)
         return Simulated(self)(*args, **kwargs)
 
-    def check_launch(self) -> None:
-        """The cores of the launch are those of the environment."""
-        check_lnc(self.grid)
+    def check_launch(self, target: Target) -> None:
+        """The cores of the launch are those the target and the environment have."""
+        check_lnc(self.grid, target)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -123,9 +123,10 @@ class Simulated:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], turns: Turns | None = None
     ) -> Callable[[NeuronCore], Any]:
         """A new launch with the arguments in its HBM; returns what each of its cores has to run."""
-        self.kernel.check_launch()
+        target = default_target(self._target)
+        self.kernel.check_launch(target)
         options = default_options(self._values, self._rule)
-        launch = self.launch = Launch(default_target(self._target), options, self.lnc, turns=turns)
+        launch = self.launch = Launch(target, options, self.lnc, turns=turns)
         self._checked = self._profile = None
         arguments = self._arguments = Arguments(args, kwargs, _names(self.kernel.function, len(args)))
         given = [arguments.for_core(core) for core in launch.cores]

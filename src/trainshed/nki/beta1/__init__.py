@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from trainshed.chip.core import Target
 from trainshed.chip.tensor import NkiTensor
 from trainshed.nki.arguments import rebuild
 from trainshed.nki.beta1 import compiler, isa, language, typing
@@ -65,7 +66,7 @@ class Jit(Kernel):
     def __getitem__(self, grid: Any) -> Kernel:
         return Jit(self.function, tuple(int(size) for size in grid) if isinstance(grid, tuple | list) else (int(grid),))
 
-    def check_launch(self) -> None:
+    def check_launch(self, target: Target) -> None:
         """A grid of Beta 1 is one of programs, not of physical cores."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
