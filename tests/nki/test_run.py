@@ -110,19 +110,40 @@ def test_views_of_one_array_are_tensors_of_their_own():
 
 @pytest.mark.parametrize("values", [True, False])
 def test_64_bits_stay_where_the_kernel_wrote_nothing(values):
-    """In 32 bits 0.1 is another number and 2**40 + 1 is 1."""
+    """In 32 bits 0.1 is another number."""
 
     def kernel(x):
         one = nl.ndarray((1, 2), x.dtype, nl.sbuf)
         nisa.memset(one, 7)
         nl.store(x[0:1, 0:2], one)
 
-    for given in (np.full((2, 4), 0.1), np.full((2, 4), 2**40 + 1), np.full((2, 4), 2**40 + 1, np.uint64)):
+    for given in (np.full((2, 4), 0.1), np.full((2, 4), 2**31 - 1), np.full((2, 4), 2**32 - 1, np.uint64)):
         found, expected = given.copy(), given.copy()
         nki.simulate(kernel, values=values)(found)
         if values:
             expected[0, :2] = 7
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("dtype", "value", "limits"), [
+    (np.int64, 2**40 + 1, "-2147483648 to 2147483647"), (np.int64, -(2**31) - 1, "-2147483648 to 2147483647"),
+    (np.int64, 2**31, "-2147483648 to 2147483647"), (np.uint64, 2**32, "0 to 4294967295"),
+])  # fmt: skip
+@pytest.mark.parametrize("run", [
+    lambda x: nki.simulate(lambda count: count)(x), lambda x: nki.simulate(lambda count: count)(count=x),
+    lambda x: nki.simulate(lambda count: count, values=False)([ONES, x]),
+])  # fmt: skip
+def test_integers_that_do_not_fit_in_32_bits_are_told(dtype, value, limits, run):
+    given = np.array([1, value, 2], dtype)
+    with pytest.raises(
+        NkiValidationError, match=rf"kernel, count: value of a u?int64 array.*: {value}; .*{limits}\."
+    ) as e:
+        run(given)
+    assert e.value.rule == "integer-range"
+    inside = np.array([1, value - 1 if value > 0 else value + 1], dtype)
+    if value != 2**40 + 1:
+        nki.simulate(lambda count: count)(inside)
+    nki.simulate(lambda count: count)(given[:1])
 
 
 @pytest.mark.parametrize("dtype", [

@@ -113,9 +113,23 @@ class Arguments:
         return rebuild(value, lambda item: self._take(item, core, name))
 
 
+def _narrow(values: Array, name: str) -> Array:
+    """64-bit values in the 32 bits they have on the device; integers must fit."""
+    kind: np.dtype[Any] = np.dtype(_NARROW[values.dtype])
+    if kind.kind in "iu" and values.size:
+        limits = np.iinfo(kind)
+        for extreme in (int(values.min()), int(values.max())):
+            if not limits.min <= extreme <= limits.max:
+                raise violation(
+                    "kernel", name, f"value of a {values.dtype} array, which is {kind} on the device", value=extreme,
+                    expected=f"{limits.min} to {limits.max}", rule="integer-range",
+                )  # fmt: skip
+    return values.astype(kind)
+
+
 def _tensor(value: Any, core: NeuronCore, name: str) -> Taken:
     values = to_numpy(value)
-    values = values.astype(_NARROW[values.dtype]) if values.dtype in _NARROW else values
+    values = _narrow(values, name) if values.dtype in _NARROW else values
     kind = lookup(values.dtype)
     if kind is None:
         raise violation(
