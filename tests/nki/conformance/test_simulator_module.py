@@ -56,6 +56,15 @@ def test_a_kernel_runs_on_the_generation_the_environment_names_at_the_call(simul
     np.testing.assert_array_equal(simulate(a=a, out=np.zeros_like(a)), a * factor)
 
 
+def test_cpu_simulate_is_the_module_s_own_too(simulator, monkeypatch):
+    monkeypatch.delenv("NKI_NC_VERSION", raising=False)
+    from nki_cpu_simulator import cpu_simulate
+
+    assert cpu_simulate is simulator.cpu_simulate
+    a = np.ones((3, 4), np.float32)
+    np.testing.assert_array_equal(cpu_simulate(kernel)[2](a=a, out=np.zeros_like(a)), a * 4)
+
+
 def test_a_front_end_records_and_checks_without_values(simulator):
     frontend = importlib.import_module("nki_cpu_simulator.nki.compiler.frontend").ParserFrontend()
     a = np.ones((3, 4), np.float32)
