@@ -115,6 +115,8 @@ def install() -> None:
     normalized = import_module("test.utils.common_dataclasses").normalize_golden_output
     setup.__dict__["run_simulator_inference"] = simulate_one
     orchestrator._run_simulator_inference = run
+    # Inputs are given to the simulator as they are: of their copies in files, gigabytes for MoE, nothing reads one.
+    orchestrator.__dump_kernel_inputs__ = lambda _self, _folder, _case: {}
     validator.__read_all_output_tensors__ = read_packed
     _multiply_whole(import_module("test.utils.mx_utils"))
     generators = import_module("test.integration.nkilib.utils.tensor_generators")
