@@ -9,6 +9,8 @@ from typing import NamedTuple
 from trainshed.core.errors import UserError
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+#: Kernels that come with Trainshed are kernels as any user's: what they do is told with their lines.
+_KERNELS = _PACKAGE + "kernels" + os.sep
 
 
 class Source(NamedTuple):
@@ -23,13 +25,13 @@ class Source(NamedTuple):
 
 def ours(file: str) -> bool:
     """Whether a file is Trainshed's own."""
-    return file.startswith(_PACKAGE)
+    return file.startswith(_PACKAGE) and not file.startswith(_KERNELS)
 
 
 def source() -> Source:
     """The innermost line that is not Trainshed's own."""
     frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame is not None and ours(frame.f_code.co_filename):
         if frame.f_back is None:
             break
         frame = frame.f_back
