@@ -7,8 +7,10 @@ import trainshed.nki as nki
 import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
 from trainshed.chip.timing.cost import cost
-from trainshed.chip.timing.rates import rates
+from trainshed.chip.timing.rates import rates, rates_of
 from trainshed.chip.words import engine
+from trainshed.core.errors import UserError
+from trainshed.hardware.catalogue import Catalogue
 
 
 def last(body, target):
@@ -94,3 +96,8 @@ def test_short_instructions_take_64_cycles():
 def test_gpsimd_begins_a_program():
     _, found = last(lambda: nisa.iota(tile(128, 512, nl.int32), [[1, 512]], offset=0, channel_multiplier=0), "trn2")
     assert found.busy * 1e9 == pytest.approx((150 + 512) / 1.2)
+
+
+def test_other_chips_have_no_such_rates():
+    with pytest.raises(UserError, match="one of NeuronCores"):
+        rates_of(Catalogue().chip("h100-sxm"))

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from trainshed.core.constant import Constant
+from trainshed.core.errors import UserError
 from trainshed.hardware.catalogue import Catalogue
+from trainshed.hardware.schema import Chip
 
 #: What the catalogue calls the product dtypes of TensorE, by the dtype of an operand.
 PRODUCTS = {
@@ -56,8 +58,14 @@ class Rates:
 @lru_cache
 def rates(chip: str) -> Rates:
     """The rates of ``trn1``, ``trn2`` or ``trn3``."""
-    core = Catalogue().chip(chip).neuron
-    assert core is not None, chip
+    return rates_of(Catalogue().chip(chip))
+
+
+def rates_of(chip: Chip) -> Rates:
+    """The rates of a chip's NeuronCore as given, changed constants included."""
+    core = chip.neuron
+    if core is None:
+        raise UserError("chip", where="rates", value=chip.name, expected="one of NeuronCores")
 
     def of(constant: Constant) -> float:
         return float(constant.value)

@@ -59,9 +59,9 @@ class Timing:
         }  # fmt: skip
 
 
-def timing(columns: Sequence[Accesses]) -> Timing:
-    """The time of a finished launch, from the columns of its cores."""
-    of = rates(columns[0].core.target.chip)
+def timing(columns: Sequence[Accesses], of: Rates | None = None) -> Timing:
+    """The time of a finished launch, from the columns of its cores; ``of``: rates other than the catalogue's."""
+    of = of or rates(columns[0].core.target.chip)
     clocks = [clock(column, of) for column in columns]
     last = max(range(len(clocks)), key=lambda i: clocks[i].seconds)
     slowest, items = clocks[last], columns[last].core.instructions
