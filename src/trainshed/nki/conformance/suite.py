@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from trainshed.nki.conformance.draws import stabilized
+from trainshed.nki.conformance.draws import stabilized, uniform
 from trainshed.nki.run import Kernel
 from trainshed.nki.world import simulate_ranks
 
@@ -61,11 +61,16 @@ class Packed(np.ndarray[Any, Any]):
         return super().astype(dtype, *args, **kwargs)
 
 
-def _multiply_whole(utilities: Any) -> None:
-    """Let the reference product of MX operands be one matrix product; NumPy's loop takes minutes for MoE weights."""
-    numpy_of_theirs = ModuleType("numpy")
-    numpy_of_theirs.__dict__.update(vars(np), einsum=partial(np.einsum, optimize=True))
-    utilities.np = numpy_of_theirs
+def _numpy_with(module: Any, part: str, **content: Any) -> None:
+    """Give one module of the suite a NumPy with other functions, in itself or in a ``part`` of it."""
+    theirs = getattr(np, part) if part else np
+    changed = ModuleType(theirs.__name__)
+    changed.__dict__.update(vars(theirs), **content)
+    if part:
+        whole = ModuleType("numpy")
+        whole.__dict__.update(vars(np), **{part: changed})
+        changed = whole
+    module.np = changed
 
 
 def install() -> None:
@@ -118,6 +123,9 @@ def install() -> None:
     # Inputs are given to the simulator as they are: of their copies in files, gigabytes for MoE, nothing reads one.
     orchestrator.__dump_kernel_inputs__ = lambda _self, _folder, _case: {}
     validator.__read_all_output_tensors__ = read_packed
-    _multiply_whole(import_module("test.utils.mx_utils"))
+    # The reference product of MX operands as one matrix product: NumPy's loop takes minutes for MoE weights.
+    _numpy_with(import_module("test.utils.mx_utils"), "", einsum=partial(np.einsum, optimize=True))
+    experts = import_module("test.integration.nkilib.core.moe.moe_cte.test_moe_cte_common")
+    _numpy_with(experts, "random", uniform=uniform)
     generators = import_module("test.integration.nkilib.utils.tensor_generators")
     generators.__dict__["generate_stabilized_mx_data"] = stabilized(generators)
