@@ -254,6 +254,9 @@ def test_what_cannot_be_linted(tmp_path: Path) -> None:
         lint(tmp_path / "absent.py")
     with pytest.raises(UserError, match="a number such as"):
         lint(kernel("lambda: 1"), version="latest")
+    for version in ("9", "0", "0.8", "1.0"):
+        with pytest.raises(UserError, match=rf"NKI version: '{version}'; expected 0.1 to 0.7"):
+            lint(kernel("pass"), version=version)
     with pytest.raises(UserError, match="kernel to lint"):
         lint(print)
 

@@ -291,8 +291,9 @@ def test_targets(monkeypatch, name, expected):
 
 
 def test_an_unknown_target_is_named_with_those_that_exist(monkeypatch):
-    with pytest.raises(UserError, match="trn3"):
-        nki.simulate(version, target="trn9")(ONES)
+    for name in ("trn9", 3):
+        with pytest.raises(UserError, match="trn3"):
+            nki.simulate(version, target=name)(ONES)
     monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", "h100")
     with pytest.raises(UserError, match="NEURON_PLATFORM_TARGET_OVERRIDE"):
         nki.simulate(version)(ONES)

@@ -16,10 +16,12 @@ _BINARY = (
     ("add", "+", "add"), ("sub", "-", "subtract"), ("mul", "*", "multiply"), ("truediv", "/", "divide"),
     ("floordiv", "//", "divide"), ("mod", "%", "mod"), ("pow", "**", "power"), ("and", "&", "bitwise_and"),
     ("or", "|", "bitwise_or"), ("xor", "^", "bitwise_xor"), ("lshift", "<<", "left_shift"),
-    ("rshift", ">>", "right_shift"),
+    ("rshift", ">>", "right_shift"), ("divmod", "divmod", "divide"),
 )  # fmt: skip
 _COMPARING = (("lt", "<", "less"), ("le", "<=", "less_equal"), ("gt", ">", "greater"), ("ge", ">=", "greater_equal"))
 _UNARY = {
+    "pos": ("+", "x as it is, or nisa.tensor_copy(dst, src)"),
+    "round": ("round()", "nisa.tensor_copy(dst, src), dst of an integer dtype"),
     "neg": ("-", "nl.negative(x), or nisa.tensor_scalar(dst, data, op0=nl.multiply, operand0=-1.0)"),
     "invert": ("~", "nl.invert(x)"),
     "abs": ("abs()", "nl.abs(x), or nisa.activation(dst, op=nl.abs, data=x)"),
@@ -52,7 +54,7 @@ def _binary(sign: str, function: str, reflected: bool) -> Callable[[Any, Any], A
 
 
 def _unary(sign: str, instead: str) -> Callable[[Any], Any]:
-    def method(self: Any) -> Any:
+    def method(self: Any, *_: Any) -> Any:
         raise _refused(sign, f"{sign} of {self!r}", instead)
 
     return method
@@ -64,6 +66,21 @@ _METHODS = {
     "broadcast_to": "x.broadcast(dim, size)",
     "assign": "nisa.tensor_copy(dst, src)",
 }
+
+
+#: Conversions to Python's numbers, which would need the value while the kernel is compiled.
+_NUMBERS = ("float", "int", "complex", "trunc", "floor", "ceil")
+
+
+def _number(name: str) -> Callable[[Any], Any]:
+    def method(self: Any) -> Any:
+        raise violation(
+            f"{name}()", "", "Python number of a tensor, whose values no kernel sees", value=self,
+            expected="an instruction, nisa.register_load for a number that loops or addresses need, or print",
+            rule="operator",
+        )  # fmt: skip
+
+    return method
 
 
 class NoMethodError(NkiValidationError, AttributeError):
@@ -96,3 +113,5 @@ for _name, _sign, _function in _BINARY:
     setattr(NoOperators, f"__r{_name}__", _binary(_sign, _function, reflected=True))
 for _name, (_sign, _text) in _UNARY.items():
     setattr(NoOperators, f"__{_name}__", _unary(_sign, _text))
+for _name in _NUMBERS:
+    setattr(NoOperators, f"__{_name}__", _number(_name))

@@ -19,6 +19,7 @@ import numpy as np
 from trainshed.chip.errors import NkiValidationError, violation
 from trainshed.chip.layout import infer, merge, reshaped, row_major
 from trainshed.chip.memory import Storage
+from trainshed.chip.numbers import whole, wholes
 from trainshed.chip.operators import NoOperators
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.words import MemoryRegion, NKIObject
@@ -263,7 +264,7 @@ class NkiTensor(NoOperators, NKIObject):
 
     def permute(self, dims: Sequence[int]) -> NkiTensor:
         """Dimensions in another order; the partition dimension stays first on chip."""
-        dims = tuple(dims)
+        dims = wholes("permute", "dims", dims, "dimensions")
         if sorted(dims) != list(range(self.ndim)):
             raise self._fail("permute", "dims", dims, f"a permutation of 0 to {self.ndim - 1}")
         if (self.buffer.on_chip or self._vector()) and dims[0] != 0:
@@ -276,12 +277,12 @@ class NkiTensor(NoOperators, NKIObject):
         if self.shape[dim] != 1:
             raise self._fail("broadcast", f"size of dimension {dim}", self.shape[dim], "1")
         shape, strides = list(self.shape), list(self.strides)
-        shape[dim], strides[dim] = int(size), 0
+        shape[dim], strides[dim] = whole("broadcast", "size", size), 0
         return self._make(shape, strides)
 
     def expand_dim(self, dim: int) -> NkiTensor:
         """A new dimension of size 1 at ``dim``."""
-        if not 0 <= dim <= self.ndim:
+        if not isinstance(dim, int) or not 0 <= dim <= self.ndim:
             raise self._fail("expand_dim", "dimension", dim, f"0 to {self.ndim}")
         if dim == 0 and (self.buffer.on_chip or self._vector()):
             raise self._fail("expand_dim", "dimension", dim, "a free dimension: the partition dimension stays first")
@@ -390,13 +391,17 @@ class NkiTensor(NoOperators, NKIObject):
         """An explicit access pattern ``[[stride, count], …]`` over the storage, from this view's offset on."""
         kind = self.dtype if dtype is None else as_dtype(dtype, "ap")
         try:
-            strides, shape = zip(*((int(stride), int(count)) for stride, count in pattern), strict=True)
+            strides, shape = zip(
+                *((operator.index(stride), operator.index(count)) for stride, count in pattern), strict=True
+            )
         except (TypeError, ValueError):
             raise self._fail("ap", "pattern", pattern, "[[stride, elements], …], a pair for each dimension") from None
         base = self.offset
         if kind.itemsize != self.dtype.itemsize:
             base = base * self.dtype.itemsize // kind.itemsize
-        view = NkiTensor(shape, kind, self.storage, strides, base + (0 if offset is None else int(offset)))
+        view = NkiTensor(
+            shape, kind, self.storage, strides, base + (0 if offset is None else whole("ap", "offset", offset))
+        )
         if scalar_offset is not None and vector_offset is not None:
             raise self._fail("ap", "offsets", "both", "scalar_offset or vector_offset")
         index = scalar_offset if scalar_offset is not None else vector_offset

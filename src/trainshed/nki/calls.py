@@ -11,14 +11,19 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
+import os
 import re
 import textwrap
+import traceback
 from collections.abc import Callable, Iterable
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any
 
+import numpy as np
+
 from trainshed.chip import tensor
 from trainshed.chip.errors import NkiValidationError, Source, ours
+from trainshed.core.errors import UserError
 from trainshed.nki import collectives, isa, language
 from trainshed.nki._lint_rules import PARAMETERS
 
@@ -27,6 +32,7 @@ _SAID = re.compile(
     re.DOTALL,
 )
 _KEYWORD = re.compile(r"got an unexpected keyword argument '(\w+)'")
+_NUMPY, _PYTHON = os.path.dirname(np.__file__) + os.sep, os.path.dirname(os.__file__) + os.sep
 _PAGE = "NKI migration guide, 0.1.0 to 0.2.0"
 
 
@@ -49,6 +55,52 @@ def bad_call(error: TypeError) -> BadCallError | None:
         f"{name}: call", where=str(at), value=said["what"], expected=_expected(module, name, function, said["what"]),
         rule="call", at=at,
     )  # fmt: skip
+
+
+class BadArgumentError(NkiValidationError, TypeError, ValueError):
+    """An argument that a function of NKI can do nothing with."""
+
+
+def bad_argument(error: Exception) -> BadArgumentError | None:
+    """The sentence for an error of Python's inside one of our functions, which a kernel called; None for any other.
+
+    Most wrong arguments have a sentence of their own. This is for the rest: a traceback says nothing to who wrote the
+    kernel.
+    """
+    if isinstance(error, UserError) or _SAID.fullmatch(str(error)):
+        return None
+    kernel: Source | None = None
+    function: FrameType | None = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        if ours(file):
+            function = function or frame
+        elif not _library(file):
+            kernel, function = Source(file, line), None
+    if (
+        kernel is None
+        or function is None
+        or function.f_code.co_name == "__getattr__"
+        or str(error).startswith(f"{kernel}: ")
+    ):
+        return None
+    # Functions of one code, made by another function, know themselves by the name "function".
+    same = [item for item in _known() if item.__code__ is function.f_code]
+    itself = function.f_locals.get("function") if len(same) > 1 else None
+    known = next((item for item in same if item is itself), same[0] if same else None)
+    name = function.f_code.co_name if known is None else known.__name__
+    shown = f"{name}({', '.join(inspect.signature(known).parameters)})" if known is not None else "what it can take"
+    return BadArgumentError(
+        f"{name}: arguments", where=str(kernel), value=f"{type(error).__name__}: {error}", expected=shown,
+        rule="argument", at=kernel,
+    )  # fmt: skip
+
+
+def _library(file: str) -> bool:
+    """Whether a file is NumPy's or Python's own."""
+    if file.startswith((_NUMPY, "<frozen ", "<__array_function__")):
+        return True
+    return file.startswith(_PYTHON) and "-packages" + os.sep not in file
 
 
 def _public(module: str) -> str:

@@ -42,6 +42,8 @@ def default_target(name: str | None = None) -> Target:
     if name is None:
         name = read("NEURON_PLATFORM_TARGET_OVERRIDE", TARGETS, "", _GENERATIONS)
         name = name or read("NKI_NC_VERSION", _VERSIONS, "trn3", _GENERATIONS)
+    if not isinstance(name, str):
+        raise UserError("target", where="target", value=name, expected=_GENERATIONS)
     if name not in TARGETS:
         raise unknown_name("target", name, TARGETS, where="target")
     return chip_target(TARGETS[name])

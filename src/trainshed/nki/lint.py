@@ -53,6 +53,10 @@ class LintFinding:
         return f"{self.file}:{self.line}: {self.what}; write {self.instead} ({self.rule}; {self.source})"
 
 
+#: Versions whose rules are known: Beta 1, and what the release notes of 0.6 announce of the next.
+_OLDEST, _NEWEST = (0, 1), (0, 7)
+
+
 def lint(
     target: str | Path | Callable[..., Any],
     *,
@@ -65,6 +69,8 @@ def lint(
     ``target``: a kernel (linted with all it calls, in other files too), a path, or the text of a file, which
     findings call ``filename``; of a file every kernel and what it calls is looked at. Findings come by line.
     """
+    if not _OLDEST <= _number(version) <= _NEWEST:
+        raise UserError("NKI version", where="lint", value=version, expected="0.1 to 0.7")
     if callable(target):
         findings = _lint_function(target, version)
     elif isinstance(target, Path) or ("\n" not in target and target.endswith(".py")):

@@ -23,7 +23,7 @@ from trainshed.chip.undefined import check_result
 from trainshed.chip.words import MemoryRegion
 from trainshed.core.errors import UserError
 from trainshed.nki.arguments import Arguments, results, tensors
-from trainshed.nki.calls import bad_call
+from trainshed.nki.calls import bad_argument, bad_call
 from trainshed.nki.environment import check_lnc, default_options, default_target
 from trainshed.nki.typing import check_annotations
 
@@ -137,8 +137,8 @@ class Simulated:
             positional, named = given[core.index]
             try:
                 return self.kernel.function(*positional, **named)
-            except TypeError as error:
-                told = bad_call(error)
+            except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+                told = (isinstance(error, TypeError) and bad_call(error)) or bad_argument(error)
                 if told is None:
                     raise
                 raise told from error

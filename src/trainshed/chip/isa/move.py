@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from trainshed.chip.call import ON_CHIP, Call
+from trainshed.chip.numbers import wholes
 from trainshed.chip.operands import (
     direct,
     in_psum,
@@ -119,7 +120,7 @@ def nc_stream_shuffle(
     call.require(src.dtype == dst.dtype, "dst", "dtype", dst.dtype, f"{src.dtype}, that of src", "dtype")
     if src.free_size != dst.free_size:
         raise call.fail("dst", "elements per partition", dst.free_size, str(src.free_size), "shape")
-    mask = [int(item) for item in shuffle_mask]
+    mask = wholes(call.opcode, "shuffle_mask", shuffle_mask)
     call.require(len(mask) == 32, "shuffle_mask", "length", len(mask), "32", "shuffle-mask")
     wrong = [item for item in mask if not (0 <= item < 32 or item == 255)]
     call.require(not wrong, "shuffle_mask", "elements", wrong, "0 to 31, or 255", "shuffle-mask")
@@ -136,7 +137,7 @@ def nc_stream_shuffle(
     beyond = picked[~kept & (picked >= src.shape[0])]
     if beyond.size:
         raise call.fail("src", "partition the mask names", int(beyond[0]), f"below {src.shape[0]}", "shuffle-mask")
-    record = call.issue(_engine.vector, (src,), (dst,), attributes={"mask": tuple(mask)}, elements=dst.free_size)
+    record = call.issue(_engine.vector, (src,), (dst,), attributes={"mask": mask}, elements=dst.free_size)
     if call.values:
         values = call.read("src", src)[picked].reshape(dst.shape)
         if kept.any():

@@ -12,6 +12,7 @@ import numpy as np
 
 from trainshed.chip.call import ON_CHIP, SBUF, Call
 from trainshed.chip.core import NeuronCore
+from trainshed.chip.numbers import scalar
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import MemoryRegion, engine, nc_version
@@ -103,7 +104,9 @@ def dropout(dst: NkiTensor, data: NkiTensor, prob: Any, name: str | None = None)
         legal = prob.dtype.is_float if data.dtype.is_float else prob.dtype == "float32"
         call.require(legal, "prob", f"dtype for data of {data.dtype}", prob.dtype, "float32", "dtype")
     else:
-        call.require(0 <= prob <= 1, "prob", "probability", prob, "0 to 1", "range")
+        call.require(
+            0 <= scalar(call.opcode, "prob", prob, "probability") <= 1, "prob", "probability", prob, "0 to 1", "range"
+        )
     record = call.issue(_engine.vector, (data, prob), (dst,), elements=data.free_size)
     if call.values:
         dropped = call.read_column("prob", prob, data.shape[0])

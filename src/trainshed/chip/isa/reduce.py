@@ -11,6 +11,7 @@ from trainshed.chip.accumulators import accumulate, begin
 from trainshed.chip.alu import arithmetic, bits, integers, operator, reducer
 from trainshed.chip.call import Call
 from trainshed.chip.isa.vector import check_operand, float_columns
+from trainshed.chip.numbers import wholes
 from trainshed.chip.operands import (
     direct,
     flat,
@@ -62,7 +63,7 @@ def tensor_reduce(
 
 def _axes(call: Call, data: NkiTensor, axis: int | Sequence[int]) -> tuple[int, ...]:
     """The reduced dimensions, in order: the last ones, never the partitions."""
-    given = (axis,) if isinstance(axis, int | np.integer) else tuple(axis)
+    given = (axis,) if isinstance(axis, int | np.integer) else wholes(call.opcode, "axis", axis, "dimensions")
     axes = tuple(sorted(int(item) + (data.ndim if item < 0 else 0) for item in given))
     last = tuple(range(data.ndim - len(axes), data.ndim))
     if not axes or axes != last or axes[0] == 0:

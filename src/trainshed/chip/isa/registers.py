@@ -8,6 +8,7 @@ import numpy as np
 
 from trainshed.chip.call import HBM, SBUF, Call
 from trainshed.chip.core import active
+from trainshed.chip.numbers import whole
 from trainshed.chip.record import Instruction
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.tensor import NkiTensor
@@ -34,7 +35,7 @@ def register_alloc(x: Any = None) -> VirtualRegister:
     if isinstance(x, NkiTensor):
         register_load(register, x)
     elif x is not None:
-        register.value = int(x)
+        register.value = whole("register_alloc", "x", x)
     return register
 
 
@@ -52,8 +53,9 @@ def register_move(dst: VirtualRegister, src: Any) -> Instruction:
     """``dst = src``, a number or another register. Source: ``nki.isa.register_move``."""
     call = Call("register_move")
     _register(call, "dst", dst)
+    value = whole(call.opcode, "src", src)
     record = call.issue(engine.sync, (), ())
-    dst.value = int(src)
+    dst.value = value
     return record
 
 

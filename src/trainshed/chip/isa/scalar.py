@@ -11,6 +11,7 @@ from trainshed.chip.activations import activate, activation_function
 from trainshed.chip.alu import Array, Operator, operator
 from trainshed.chip.call import Call
 from trainshed.chip.isa.reduce import check_initial
+from trainshed.chip.numbers import scalar
 from trainshed.chip.operands import column, direct, indirection, per_partition, tiles
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
@@ -129,6 +130,10 @@ def _activation(
         by_reciprocal = activation_function(call, op).name == "reciprocal"
         call.require(not by_reciprocal, "bias", "of reciprocal on NeuronCore-v2", bias, "None", "generation")
     reduction = _check_reduction(call, data, reduce_op, reduce_res, command, ("add",))
+
+    for operand, value in (("scale", scale), ("bias", bias)):
+        if value is not None and not isinstance(value, NkiTensor | int | float):
+            scalar(call.opcode, operand, value)
 
     def values() -> Array:
         x = call.read_float("data", data)

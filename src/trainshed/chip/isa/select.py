@@ -11,6 +11,7 @@ import numpy as np
 from trainshed.chip.accumulators import accumulate, begin
 from trainshed.chip.alu import OPERATORS, Array, Operator, operator
 from trainshed.chip.call import SBUF, Call
+from trainshed.chip.numbers import scalar, whole
 from trainshed.chip.operands import direct, one_in_sbuf, per_partition, tiles
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
@@ -144,17 +145,27 @@ def _affine(
     call: Call, dst: NkiTensor, pattern: Sequence[Sequence[int]], offset: Any, channel_multiplier: Any
 ) -> Array:
     """``offset + partition * channel_multiplier + …`` over up to 4 dimensions, as ``[P, N]`` int32, wrapping."""
-    total = np.full((1,), int(offset), np.int64)
+    total = np.full((1,), whole(call.opcode, "offset", offset), np.int64)
     for stride, count in pattern:
         total = (total[:, None] + np.arange(count, dtype=np.int64) * int(stride)).reshape(-1)
-    rows = np.arange(dst.shape[0], dtype=np.int64)[:, None] * int(channel_multiplier)
+    rows = np.arange(dst.shape[0], dtype=np.int64)[:, None] * whole(
+        call.opcode, "channel_multiplier", channel_multiplier
+    )
     result: Array = rows.astype(np.int32) + total.astype(np.int32)
     return result
 
 
 def _pattern(call: Call, dst: NkiTensor, pattern: Any) -> tuple[tuple[int, int], ...]:
     """One to four pairs of a step and a count, that make as many elements as ``dst`` has per partition."""
-    pairs = tuple((int(step), int(count)) for step, count in pattern)
+    try:
+        pairs = tuple(
+            (whole(call.opcode, "pattern", step), whole(call.opcode, "pattern", count)) for step, count in pattern
+        )
+    except (TypeError, ValueError):
+        raise call.fail(
+            "pattern", "pattern", pattern, "[[step, elements], …], a pair of whole numbers for each dimension",
+            "pattern",
+        ) from None  # fmt: skip
     call.require(1 <= len(pairs) <= 4, "pattern", "dimensions", len(pairs), "1 to 4", "pattern")
     made = math.prod(count for _, count in pairs)
     call.require(made == dst.free_size, "pattern", "elements", made, f"{dst.free_size}, those of dst", "pattern")
@@ -208,7 +219,7 @@ def affine_select(
         read = call.read if same else call.read_float
         values = read("on_true_tile", on_true_tile).reshape(dst.shape)
         with np.errstate(over="ignore"):
-            other = np.asarray(float(on_false_value), np.float32)
+            other = np.asarray(scalar(call.opcode, "on_false_value", on_false_value), np.float32)
             other = from_float32(other, dst.dtype) if same and values.dtype == dst.dtype.storage else other
             call.write("dst", dst, np.where(mask, values, other))
     return record

@@ -18,6 +18,7 @@ from trainshed.chip.alu import (
     step,
 )
 from trainshed.chip.call import Call
+from trainshed.chip.numbers import scalar
 from trainshed.chip.operands import (
     column,
     destination,
@@ -127,6 +128,8 @@ def check_operand(call: Call, operand: str, op: Operator, value: Any, data: NkiT
         direct(call, **{operand: value})
         if value.shape[0] != data.shape[0] or value.free_size != 1:
             raise call.fail(operand, "shape", value.shape, f"({data.shape[0]}, 1)", "shape")
+    elif not isinstance(value, int | float):
+        scalar(call.opcode, operand, value, f"operand of {op.name}")
 
 
 def tensor_scalar(

@@ -12,6 +12,7 @@ from trainshed.chip.call import Call
 from trainshed.chip.core import active
 from trainshed.chip.errors import violation
 from trainshed.chip.isa.move import memset
+from trainshed.chip.numbers import wholes
 from trainshed.chip.tensor import NkiTensor, as_dtype
 from trainshed.chip.words import MemoryRegion
 from trainshed.numerics.formats import DType, lookup, uint8
@@ -22,25 +23,29 @@ hbm = private_hbm
 
 
 def as_buffer(value: Any) -> MemoryRegion:
-    """The memory a user names, by constant or by word."""
+    """The memory a user names: one of the constants."""
     if isinstance(value, MemoryRegion):
         return value
-    word = "private_hbm" if value == "hbm" else value
-    try:
-        return MemoryRegion(word)
-    except ValueError:
-        raise violation(
-            "ndarray", "buffer", "memory", value=value, expected="sbuf, psum, hbm, private_hbm or shared_hbm",
-            rule="memory",
-        ) from None  # fmt: skip
+    raise violation(
+        "ndarray", "buffer", "memory", value=value, rule="memory",
+        expected="nl.sbuf, nl.psum, nl.hbm, nl.private_hbm or nl.shared_hbm",
+    )  # fmt: skip
+
+
+def _place(address: Any) -> tuple[int, int]:
+    place = wholes("ndarray", "address", address)
+    if len(place) != 2:
+        raise violation("ndarray", "address", "address", value=address, rule="address",
+                        expected="(first partition, byte in each partition)")  # fmt: skip
+    return place[0], place[1]
 
 
 def ndarray(
     shape: Sequence[int], dtype: Any, buffer: Any = sbuf, name: str | None = "", address: Sequence[int] | None = None
 ) -> NkiTensor:
     """A new tensor, not initialised. ``address`` is (first partition, byte in each partition) on chip."""
-    sizes = tuple(int(size) for size in (shape if isinstance(shape, tuple | list) else (shape,)))
-    place = None if address is None else (int(address[0]), int(address[1]))
+    sizes = wholes("ndarray", "shape", shape if isinstance(shape, tuple | list) else (shape,), "size")
+    place = None if address is None else _place(address)
     return active().allocate(sizes, as_dtype(dtype, "ndarray"), as_buffer(buffer), name=name or "", address=place)
 
 
@@ -79,9 +84,18 @@ def empty_like(x: NkiTensor, dtype: Any = None, buffer: Any = None, name: str = 
     return ndarray(x.shape, dtype or x.dtype, buffer or x.buffer, name)
 
 
+def _read(file: str | os.PathLike[str]) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(np.load(file))
+    except (OSError, ValueError) as error:
+        raise violation(
+            "shared_constant", "constant", "file", value=str(file), expected=f"an .npy file ({error})", rule="file"
+        ) from error  # fmt: skip
+
+
 def shared_constant(constant: Any, dtype: Any = None) -> NkiTensor:
     """A tensor in shared HBM that holds a constant known when the kernel is compiled: an array or an ``.npy`` file."""
-    values = np.load(constant) if isinstance(constant, str | os.PathLike) else np.asarray(constant)
+    values = _read(constant) if isinstance(constant, str | os.PathLike) else np.asarray(constant)
     kind: DType | None = as_dtype(dtype, "shared_constant") if dtype is not None else lookup(values.dtype)
     if kind is None:
         kind = DType("int32") if values.dtype.kind in "iu" else DType("float32")

@@ -11,12 +11,21 @@ from trainshed.chip.isa.dma import dma_copy, dma_transpose
 from trainshed.chip.isa.gather import nc_n_gather
 from trainshed.chip.isa.move import tensor_copy
 from trainshed.chip.isa.tensor import nc_matmul, nc_transpose
+from trainshed.chip.numbers import wholes
 from trainshed.chip.tensor import NkiTensor, as_dtype
 from trainshed.nki.language.creation import ndarray, psum, sbuf
 
 
+def _tensor(function: str, operand: str, value: Any) -> None:
+    if not isinstance(value, NkiTensor):
+        raise violation(
+            function, operand, "operand", value=type(value).__name__, expected="a tensor", rule="operand"
+        )  # fmt: skip
+
+
 def load(src: NkiTensor, dtype: Any = None) -> NkiTensor:
     """A tensor of HBM in a new tile of SBUF."""
+    _tensor("load", "src", src)
     if src.buffer.on_chip:
         raise violation("load", repr(src), "memory", value=src.buffer.value, expected="hbm", rule="memory")
     shape = src.shape if src.ndim > 1 else (1, *src.shape)
@@ -27,6 +36,7 @@ def load(src: NkiTensor, dtype: Any = None) -> NkiTensor:
 
 def store(dst: NkiTensor, value: Any) -> None:
     """A tile into a tensor of HBM."""
+    _tensor("store", "dst", dst)
     if dst.buffer.on_chip:
         raise violation("store", repr(dst), "memory", value=dst.buffer.value, expected="hbm", rule="memory")
     if isinstance(value, NkiTensor) and value.buffer is psum:
@@ -82,7 +92,7 @@ def broadcast_partitions(x: NkiTensor, partitions: int) -> NkiTensor:
 
 def broadcast_to(x: NkiTensor, shape: Sequence[int], dtype: Any = None) -> NkiTensor:
     """A tile in a larger shape, by NumPy's rules of broadcasting."""
-    sizes = tuple(int(size) for size in shape)
+    sizes = wholes("broadcast_to", "shape", shape, "size")
     view = x if x.shape[0] == sizes[0] else broadcast_partitions(x, sizes[0])
     while view.ndim < len(sizes):
         view = view.expand_dim(1)
@@ -99,7 +109,7 @@ def expand_dims(x: NkiTensor, axis: Any) -> NkiTensor:
     axes = axis if isinstance(axis, tuple | list) else (axis,)
     count = x.ndim + len(axes)
     view = x
-    for place in sorted(int(item) % count for item in axes):
+    for place in sorted(item % count for item in wholes("expand_dims", "axis", axes, "dimension")):
         view = view.expand_dim(place)
     return view
 

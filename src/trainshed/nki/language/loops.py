@@ -11,6 +11,7 @@ from typing import Any
 from trainshed.chip.core import NeuronCore, active
 from trainshed.chip.divergence import note_trips
 from trainshed.chip.errors import source, violation
+from trainshed.chip.numbers import whole
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.tensor import DynamicSlice
 
@@ -83,6 +84,14 @@ def _bound(function: str, operand: str, value: Any) -> int:
         ) from None  # fmt: skip
 
 
+def _body(function: str, body: Any) -> None:
+    if not callable(body):
+        raise violation(
+            function, "body_fun", "body of a loop", value=body, expected="a function of the index or the register",
+            rule="loop-body",
+        )  # fmt: skip
+
+
 def dynamic_range(start: Any, stop: Any = None, step: int = 1) -> Iterator[VirtualRegister]:
     """A loop of the hardware: bounds may be registers, the index is one that must not be written."""
     return _indices("dynamic_range", start, stop, step, frozen=True)
@@ -90,12 +99,14 @@ def dynamic_range(start: Any, stop: Any = None, step: int = 1) -> Iterator[Virtu
 
 def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any], Any], step: int = 1) -> None:
     """``body_fun(index)`` for each index of a hardware loop; what the body does to its index is lost."""
+    _body("fori_loop", body_fun)
     for index in _indices("fori_loop", lower, upper, step, frozen=False):
         body_fun(index)
 
 
 def while_loop(init: Any, body_fun: Callable[[Any], Any]) -> None:
     """``register = body_fun(register)`` while the register is not 0 (tested before each trip)."""
+    _body("while_loop", body_fun)
     core = _structured("while_loop")
     value, trips, at = _bound("while_loop", "init", init), 0, source()
     while value:
@@ -136,7 +147,7 @@ def ds(start: Any, size: int) -> DynamicSlice:
 
 
 def _axis(function: str, axis: Any, grid: tuple[int, ...]) -> int:
-    if not -len(grid) <= int(axis) < len(grid):
+    if not -len(grid) <= whole(function, "axis", axis) < len(grid):
         raise violation(function, "axis", "axis of the launch grid", value=axis, rule="grid",
                         expected=f"0 to {len(grid) - 1}: the kernel's grid is {list(grid)}")  # fmt: skip
     return int(axis) % len(grid)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainshed.chip.core import active
+from trainshed.chip.errors import violation
 from trainshed.chip.isa.dma import dma_copy
 from trainshed.chip.isa.move import tensor_copy
 from trainshed.chip.isa.random import dropout as instruction
@@ -41,6 +42,8 @@ def random_seed(seed: NkiTensor) -> None:
 
 def dropout(x: NkiTensor, rate: Any, dtype: Any = None) -> NkiTensor:
     """``x`` with elements replaced by 0 with probability ``rate``, a number or a ``(partitions, 1)`` tile."""
+    if not isinstance(x, NkiTensor):
+        raise violation("dropout", "x", "operand", value=type(x).__name__, expected="a tile", rule="operand")
     on_chip("dropout", x)
     tile = ndarray(x.shape, x.dtype, sbuf)
     instruction(tile, x, rate)

@@ -10,6 +10,7 @@ from trainshed.chip.errors import violation
 from trainshed.chip.isa.reduce import tensor_reduce
 from trainshed.chip.isa.scalar import activation
 from trainshed.chip.isa.vector import tensor_scalar
+from trainshed.chip.numbers import wholes
 from trainshed.chip.tensor import NkiTensor, as_dtype
 from trainshed.nki.language import elementwise as e
 from trainshed.nki.language.creation import ndarray, sbuf
@@ -18,7 +19,8 @@ Axis = int | Sequence[int]
 
 
 def _axes(function: str, x: NkiTensor, axis: Axis) -> tuple[int, ...]:
-    axes = tuple(sorted(int(a) % x.ndim for a in (axis if isinstance(axis, tuple | list) else (axis,))))
+    given = wholes(function, "axis", axis if isinstance(axis, tuple | list) else (axis,), "dimension")
+    axes = tuple(sorted(item % x.ndim for item in given))
     if 0 in axes:
         raise violation(function, repr(x), "axis", value=axis, rule="reduce-axis",
                         expected="free dimensions (across partitions: nisa.tensor_partition_reduce)")  # fmt: skip
