@@ -2,7 +2,7 @@ import pytest
 
 import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
-from trainshed.nki.removed import REMOVED, RemovedNameError
+from trainshed.nki.removed import REMOVED, RemovedNameError, UnknownNameError
 
 
 @pytest.mark.parametrize("name", REMOVED["nki.language"])
@@ -19,6 +19,9 @@ def test_instructions_too():
         _ = nisa.tensor_copy_dynamic_src
 
 
-def test_a_name_that_never_was_is_a_plain_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'aranje'"):
+def test_a_name_that_never_was_is_told_with_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"test_removed\.py:\d+: nki\.language: .*'aranje'; .* arange") as caught:
         _ = nl.aranje
+    assert isinstance(caught.value, AttributeError)
+    assert not hasattr(nl, "aranje")
+    assert not hasattr(nl, "__wrapped__")

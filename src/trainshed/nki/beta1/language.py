@@ -20,6 +20,7 @@ from trainshed.nki.beta1 import isa
 from trainshed.nki.beta1.index import Box, ParDim, arange, mgrid, par_dim
 from trainshed.nki.beta1.operands import ahead, keep, kind, op_name, part, unmasked
 from trainshed.nki.beta1.refuse import Absent, refusal
+from trainshed.nki.beta1.strict import strictly
 from trainshed.nki.beta1.tile import (
     LoopSum,
     Operand,
@@ -37,6 +38,7 @@ from trainshed.nki.beta1.views import PSUM, SBUF, spread
 from trainshed.nki.beta1.views import copy as move
 from trainshed.nki.dtype import *  # noqa: F403 - the formats are listed there alone
 from trainshed.nki.dtype import float32, int32, uint8
+from trainshed.nki.removed import finder
 
 __all__ = [*_formats.__all__, "arange", "mgrid", "par_dim"]
 
@@ -448,3 +450,7 @@ def rms_norm(
     total = isa.tensor_reduce("add", squares, axis, dtype=float32, mask=mask, keepdims=True)
     root = isa.activation("rsqrt", binary("add", binary("multiply", total, 1.0 / n), epsilon), dtype=float32)
     return binary("multiply", binary("multiply", x, root, float32, mask), w, dtype or x.dtype, mask)
+
+
+globals().update(strictly(globals()))
+__getattr__ = finder("neuronxcc.nki.language", globals())

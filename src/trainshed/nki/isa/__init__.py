@@ -37,7 +37,7 @@ from trainshed.nki.removed import finder
 tensor_engine, vector_engine, scalar_engine = engine.tensor, engine.vector, engine.scalar
 gpsimd_engine, unknown_engine = engine.gpsimd, engine.unknown
 
-__getattr__ = finder("nki.isa")
+__getattr__ = finder("nki.isa", globals())
 
 __all__ = [
     "NkiInstruction", "NkiValidationError", "VirtualRegister", "activate2", "activation", "activation_reduce",

@@ -137,7 +137,7 @@ def is_on_chip(buffer: object) -> bool:
     return is_psum(buffer) or is_sbuf(buffer)
 
 
-__getattr__ = finder("nki.language")
+__getattr__ = finder("nki.language", globals())
 
 __all__ = [
     *_formats.__all__,

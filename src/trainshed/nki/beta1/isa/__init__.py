@@ -29,9 +29,11 @@ from trainshed.nki.beta1.rows import (
     tensor_scalar_reduce,
     tensor_tensor_scan,
 )
+from trainshed.nki.beta1.strict import strictly
 from trainshed.nki.beta1.tile import Operand, Product, Tile, Value, flush, result_type
 from trainshed.nki.beta1.today import nisa
 from trainshed.nki.beta1.views import PSUM, SBUF, spread, to_sbuf
+from trainshed.nki.removed import finder
 from trainshed.numerics.formats import DType, float32
 
 __all__ = [
@@ -392,3 +394,7 @@ def select_reduce(
         dst.at(), predicate.at(), on_true.at(), part(on_false), reduce_res=part(reduce_res),
         reduce_cmd=reduce_cmd, reduce_op="maximum", reverse_pred=reverse_pred,
     )  # fmt: skip
+
+
+globals().update(strictly(globals()))
+__getattr__ = finder("neuronxcc.nki.isa", globals())
