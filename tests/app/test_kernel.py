@@ -1,7 +1,9 @@
 """``trainshed kernel``: outputs, findings, comparison, and every mistake in one sentence."""
 
+import hashlib
 import json
 
+import numpy as np
 import pytest
 
 from trainshed.app.cli import main
@@ -145,6 +147,39 @@ def test_mistakes_in_the_reference_and_the_launch(capsys, file):
         code, out = run(capsys, f"{file}::{wrong[0]}", *inputs, *wrong[1:])
         assert code == 2
         assert named in out.err
+
+
+CALLABLE = """
+import nki
+import nki.language as nl
+
+
+class Scaled:
+    def __init__(self, function, factor):
+        self.grid, self.function, self.factor = "mine", function, factor
+
+    def __call__(self, a):
+        tile = nl.multiply(nl.load(a), self.factor)
+        out = nl.ndarray(a.shape, a.dtype, nl.shared_hbm)
+        nl.store(out, tile)
+        return [out for _ in range(1)][0]
+
+
+plain = Scaled(None, 3.0)
+jitted = nki.jit(Scaled(None, 3.0))
+"""
+
+
+@pytest.mark.parametrize("name", ["plain", "jitted"])
+def test_an_object_that_is_called_is_a_kernel(capsys, tmp_path, name):
+    path = tmp_path / "objects.py"
+    path.write_text(CALLABLE)
+    code, printed = run(capsys, f"{path}::{name}", "--inputs", "a=fp32[4,4]:ones", "--json")
+    assert (code, printed.err) == (0, "")
+    figures = json.loads(printed.out)["result"]
+    (output,) = figures["outputs"].values()
+    assert output["sha256"] == hashlib.sha256(np.full((4, 4), 3, np.float32).tobytes()).hexdigest()
+    assert [(item["rule"], item["line"]) for item in figures["lint"]] == [("comprehension", 14)]
 
 
 def test_outputs_are_compared_by_name_and_equal_infinities_are_equal(capsys, file):

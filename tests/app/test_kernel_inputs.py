@@ -68,3 +68,13 @@ def test_truth_is_drawn_both_ways():
 def test_a_seed_is_not_negative():
     with pytest.raises(UserError, match=r"--seed: seed: -5; expected 0 or more"):
         parse_inputs("a=fp32[2]", seed=-5)
+
+
+@pytest.mark.parametrize(("short", "dtype"), [
+    ("f32", np.float32), ("f16", np.float16), ("i32", np.int32), ("u32", np.uint32), ("i16", np.int16),
+    ("u16", np.uint16), ("i8", np.int8), ("u8", np.uint8), ("fp32", np.float32), ("fp16", np.float16),
+])  # fmt: skip
+def test_short_names_of_dtypes(short, dtype):
+    made = parse_inputs(f"a={short}[2,3]:ones")["a"]
+    assert made.dtype == dtype
+    np.testing.assert_array_equal(made, np.ones((2, 3)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -267,3 +268,9 @@ def test_every_rule_has_a_page() -> None:
         assert rule.level in ("refused", "warned"), name
         assert rule.what, name
         assert rule.instead, name
+
+
+def test_what_is_no_python_function_is_named():
+    for target, name in ((functools.partial(print), "partial"), (type("Called", (), {"__call__": print})(), "Called")):
+        with pytest.raises(UserError, match=f"kernel to lint: '{name}'; expected a function or a kernel"):
+            lint(target)

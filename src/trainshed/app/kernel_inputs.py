@@ -15,6 +15,11 @@ from trainshed.numerics.formats import DType, lookup
 
 _TENSOR = re.compile(r"^(?P<dtype>[A-Za-z_][\w.]*)\[(?P<shape>\s*\d+\s*(?:,\s*\d+\s*)*,?\s*)\](?::(?P<fill>.+))?$")
 _RANGE = re.compile(r"^(-?[\d.]+)\.\.(-?[\d.]+)$")
+#: Short names of dtypes that the command takes besides those of ``nki.language`` and bf16, fp16, fp32.
+_SHORT = {
+    "f32": "float32", "f16": "float16", "i32": "int32", "u32": "uint32", "i16": "int16", "u16": "uint16", "i8": "int8",
+    "u8": "uint8",
+}  # fmt: skip
 _EXPECTED = "name=dtype[sizes], name=dtype[sizes]:fill, name=file.npy or name=number"
 _FILLS = "normal, zeros, ones, arange or LOW..HIGH"
 
@@ -58,7 +63,7 @@ def _split(text: str) -> list[str]:
 def _value(item: str, value: str, generator: np.random.Generator) -> Any:
     match = _TENSOR.match(value)
     if match:
-        dtype = lookup(match["dtype"])
+        dtype = lookup(_SHORT.get(match["dtype"], match["dtype"]))
         if dtype is None:
             raise UserError("dtype", where=f"--inputs {item}", value=match["dtype"], expected="e.g. bf16, fp32, int32")
         shape = tuple(int(size) for size in match["shape"].split(",") if size.strip())

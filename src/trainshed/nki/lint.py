@@ -164,14 +164,19 @@ def _lint_function(target: Callable[..., Any], version: str) -> list[LintFinding
 
 
 def _function(target: Any) -> FunctionType:
-    """The Python function of a kernel or a grid of one."""
+    """The Python function of a kernel, of a grid of one, or of an object that is called."""
+    given = target
     for _ in range(8):
         if isinstance(target, FunctionType):
             unwrapped: Any = inspect.unwrap(target)
             return unwrapped if isinstance(unwrapped, FunctionType) else target
-        inner = [getattr(target, name, None) for name in ("__wrapped__", "func", "kernel", "function", "fn")]
+        inner = [
+            getattr(target, name, None) for name in ("__wrapped__", "__func__", "func", "kernel", "function", "fn")
+        ]
+        # Last, an object that is called: its class says what it does.
+        inner.append(getattr(type(target), "__call__", None))  # noqa: B004 - the function, not whether it has one
         target = next((item for item in inner if callable(item)), None)
-    raise UserError("kernel to lint", where="lint", value=type(target).__name__, expected="a function or a kernel")
+    raise UserError("kernel to lint", where="lint", value=type(given).__name__, expected="a function or a kernel")
 
 
 def _text(function: FunctionType, file: str) -> str:

@@ -9,6 +9,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 from trainshed.chip.core import NeuronCore, Target, running
@@ -36,7 +37,8 @@ class Kernel:
         self.grid = grid
         self.options = options
         self.schedule: tuple[Any, ...] = ()
-        functools.update_wrapper(self, function)
+        # An object's own attributes are not the kernel's.
+        functools.update_wrapper(self, function, updated=("__dict__",) if isinstance(function, FunctionType) else ())
 
     def __getitem__(self, grid: Any) -> Kernel:
         made = Kernel(self.function, _grid(grid), **self.options)
