@@ -148,11 +148,12 @@ def of_product(masks: dict[str, Array], first: Array, second: Array) -> Array:
     for operand, mask in masks.items():
         if operand.startswith("dst"):
             continue
-        flat = np.repeat(mask.reshape(mask.shape[0], -1), 4, axis=0).astype(np.float32)
-        if operand == "stationary":
-            result |= flat.T @ (second != 0) > 0
-        else:
-            result |= (first != 0).astype(np.float32).T @ flat > 0
+        rows = mask.reshape(mask.shape[0], -1)
+        lanes = rows.any(axis=1)
+        factor = (second if operand == "stationary" else first)[np.repeat(lanes, 4)] != 0
+        if factor.any():
+            undefined, others = np.repeat(rows[lanes], 4, axis=0).astype(np.float32), factor.astype(np.float32)
+            result |= (undefined.T @ others if operand == "stationary" else others.T @ undefined) > 0
     return result
 
 

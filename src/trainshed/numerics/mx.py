@@ -106,8 +106,10 @@ def scale_rows(partitions: int) -> Array:
 
 def dequantise(containers: Array, scales: Array, name: str) -> Array:
     """Float32 values ``[P, F, 4]`` of containers ``[P, F]`` and their scales ``[P / 8, F]``."""
+    values = unpack(containers, name)
+    groups = values.reshape(len(scales), 8, *values.shape[1:])
     with np.errstate(over="ignore", invalid="ignore"):
-        values: Array = unpack(containers, name) * np.repeat(scale_values(scales), 8, axis=0)[..., None]
+        groups *= scale_values(scales)[:, None, :, None]
     return values
 
 
