@@ -1,0 +1,169 @@
+"""The launches of every row of the published kernel measurements."""
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from trainshed.core.errors import UserError
+from trainshed.kernels.measured import Argument, Launch, launches, matmul, rowwise
+from trainshed.numerics.formats import bfloat16, int32
+from trainshed.validate.table import Row, measurements, read
+
+ROWS = [row for row in read(measurements() / "kernels.csv") if row.tier in "AB"]
+MADE = [(row, made) for row in ROWS if (made := launches(row)) is not None]
+PRODUCTS = [(row, made) for row, made in MADE if row.text("kernel") == "matmul"]
+KERNELS = {
+    "chipboost_sweep": {matmul.blocked_wide},
+    "chipboost": {matmul.blocked_wide, matmul.tiled, rowwise.rmsnorm, rowwise.copy_tiled},
+    "nki_tutorial_trn1": {matmul.tiled, matmul.block_free},
+}
+
+
+def row(**changed):
+    cells = {
+        "id": "k1", "group": "chipboost", "tier": "A", "metric": "time_s", "value": 1.0, "chip": "trn2", "lnc": 1,
+        "kernel": "matmul", "variant": "tutorial tiled matmul (matmul_start)", "dtype": "bf16",
+        "shape": {"m": 128, "k": 256, "n": 512}, "options": {}, **changed,
+    }  # fmt: skip
+    cells = {name: value for name, value in cells.items() if value is not None}
+    return Row(table="kernels", file="k.csv", line=1, cells=cells)
+
+
+def sizes(launch):
+    return {argument.name: argument.shape for argument in launch.arguments}
+
+
+def test_every_row_of_tiers_a_and_b_has_its_kernel():
+    missing = Counter(row.group for row in ROWS if launches(row) is None)
+    # A launch and a loop iteration are no kernels; the MoE kernels are not ours to write from.
+    assert missing == {"neuron_micro": 2, "kiln_moe": 18, "kiln_micro": 1}
+    for group, kernels in KERNELS.items():
+        found = [(row, made) for row, made in MADE if row.group == group]
+        assert {launch.kernel for _, made in found for launch in made} == kernels, group
+    assert len(MADE) == 38 + 29 + 3
+
+
+@pytest.mark.parametrize(("row", "made"), MADE, ids=lambda v: v.id if isinstance(v, Row) else "")
+def test_launches_are_those_of_the_row(row, made):
+    options, chip = row.json("options"), row.text("chip")
+    assert {launch.target for launch in made} == {chip}
+    assert {launch.lnc for launch in made} == {row.integer("lnc")}
+    assert math.isclose(sum(launch.added_s for launch in made), options.get("includes_launch_s", 0.0))
+    if options.get("value") == "sum":
+        assert len(made) == options["launches"] == 2
+    else:
+        assert len(made) == 1
+
+
+@pytest.mark.parametrize(("row", "made"), PRODUCTS, ids=lambda v: v.id if isinstance(v, Row) else "")
+def test_products_have_the_flops_and_the_bytes_of_the_row(row, made):
+    flops = bytes_ = 0
+    for launch in made:
+        (k, m), (_, n) = sizes(launch)["lhsT"], sizes(launch)["rhs"]
+        flops += 2 * m * k * n
+        bytes_ += sum(argument.nbytes for argument in launch.arguments) + 2 * m * n
+        blocks = {name: v for name, v in row.json("options").items() if name.startswith("tiles_in_block")}
+        assert dict(launch.options) == blocks
+    assert flops == row.number("flops")
+    assert bytes_ == row.number("hbm_bytes_min")
+
+
+def test_copies_and_norms_have_the_bytes_of_the_row():
+    checked = 0
+    for row, made in MADE:
+        if row.text("kernel") in ("copy", "rmsnorm"):
+            moved = sum(2 * launch.arguments[0].nbytes for launch in made)
+            assert moved == row.number("hbm_bytes_min"), row.id
+            checked += 1
+    assert checked == 5
+
+
+def test_arrays_of_a_launch_are_always_the_same():
+    (launch,) = launches(row())
+    first, again, other = launch.inputs(), launch.inputs(), launch.inputs(seed=1)
+    assert list(first) == ["lhsT", "rhs"]
+    for name in first:
+        assert first[name].dtype == bfloat16.storage
+        np.testing.assert_array_equal(first[name], again[name])
+        assert (first[name] != other[name]).any()
+
+
+def test_a_launch_runs():
+    (launch,) = launches(row())
+    simulated = launch.run(values=False)
+    assert simulated.profile.matmul_flops == 2 * 128 * 256 * 512
+    assert simulated.profile.hbm_read_bytes == 2 * 256 * (128 + 512)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"group": "nobody"}, {"kernel": "conv"}, {"kernel": None}, {"variant": "tuned"}, {"chip": None},
+        {"chip": "h100"}, {"kernel": "rmsnorm"}, {"group": "kiln_moe", "kernel": "moe_prefill"},
+    ],
+)  # fmt: skip
+def test_kernels_that_are_not_here(changed):
+    assert launches(row(**changed)) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"shape": {"m": 128, "k": 256}}, "size: None; expected a positive n"),
+        ({"shape": {"m": 0, "k": 256, "n": 512}}, "size: 0; expected a positive m"),
+        ({"dtype": None}, "dtype"),
+        ({"lnc": 3}, "cores: 3; expected 1 or 2"),
+        ({"options": {"tiles_in_block_q": 2}}, "arguments"),
+        ({"options": {"tiles_in_block_m": 2}}, "arguments"),  # the tiled kernel has no blocks
+        ({"options": {"includes_launch_s": -1.0}}, "added seconds: -1.0; expected 0 or more"),
+    ],
+)
+def test_rows_that_a_kernel_cannot_take(changed, message):
+    with pytest.raises(UserError, match=message):
+        launches(row(**changed))
+
+
+X = Argument(name="x", shape=(2, 3), dtype=bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"target": "trn9"}, "target: 'trn9'; expected trn1, trn2, trn3"),
+        ({"lnc": 0}, "cores"),
+        ({"added_s": math.inf}, "added seconds"),
+        ({"arguments": ()}, "missing a required argument: 'x'"),
+        ({"arguments": (X, X)}, "a name given twice"),
+        ({"options": {"x": 1}}, "a name given twice"),
+        ({"options": {"y": 1}}, "unexpected keyword argument 'y'"),
+    ],
+)
+def test_launches_check_themselves(changed, message):
+    with pytest.raises(UserError, match=message):
+        Launch(**{"kernel": rowwise.copy_tiled, "target": "trn2", "arguments": (X,), **changed})
+
+
+def test_options_of_a_launch_stay_as_they_are():
+    given = {"tiles_in_block_m": 2}
+    arguments = tuple(Argument(name=name, shape=(128, 512), dtype=bfloat16) for name in ("lhsT", "rhs"))
+    launch = Launch(kernel=matmul.blocked, target="trn2", arguments=arguments, options=given)
+    given["tiles_in_block_m"] = 3
+    assert dict(launch.options) == {"tiles_in_block_m": 2}
+    with pytest.raises(TypeError):
+        launch.options["tiles_in_block_m"] = 4
+
+
+def test_arguments_check_themselves(rng):
+    with pytest.raises(UserError, match="name"):
+        Argument(name="not one", shape=(1,), dtype=bfloat16)
+    for shape in ((), (2, 0)):
+        with pytest.raises(UserError, match="shape"):
+            Argument(name="x", shape=shape, dtype=bfloat16)
+    odd = Argument(name="x", shape=(2,), dtype=int32, values=lambda _: np.zeros(3))
+    with pytest.raises(UserError, match=r"values: \(3,\); expected shape \(2,\)"):
+        odd.array(rng)
+    even = Argument(name="x", shape=(2,), dtype=int32, values=lambda _: np.ones(2))
+    assert even.array(rng).dtype == np.int32
+    assert even.nbytes == 8
