@@ -118,9 +118,10 @@ class Call:
 
         Dimensions that walk as one count once, and a long one may be split in two: what counts is whether any
         pattern names these elements in this order. Not for DMA, whose descriptors are others, nor for ``.indirect()``
-        views, whose places are not a pattern. Most instructions have fewer than four dimensions; which ones is not
-        published. Sources: the NeuronCore-v2 architecture guide, "Accessing SBUF/PSUM tensors using compute engines";
-        the page on access patterns (``nki-aps``), "Hardware Capability".
+        views, whose places are not a pattern, nor for kernels of NKI Beta 1, whose compiler made several instructions
+        of one (``split-patterns``). Most instructions have fewer than four dimensions; which ones is not published.
+        Sources: the NeuronCore-v2 architecture guide, "Accessing SBUF/PSUM tensors using compute engines"; the page
+        on access patterns (``nki-aps``), "Hardware Capability".
         """
         if self.opcode in ("sendrecv", "core_barrier") or (
             tensor.indirection is not None and tensor.indirection.kind == "free"
@@ -128,7 +129,7 @@ class Call:
             return
         dims = joined(tensor.shape[1:], tensor.strides[1:])
         taken = [expressible(size, stride) for size, stride in dims]
-        if 0 not in taken and sum(taken) <= MOST_DIMENSIONS:
+        if (0 not in taken and sum(taken) <= MOST_DIMENSIONS) or self.core.state.get("split-patterns"):
             return
         if 0 in taken:
             size, stride = dims[taken.index(0)]

@@ -19,6 +19,9 @@ from trainshed.chip.words import MemoryRegion, NKIObject
 from trainshed.numerics.formats import PACKED, DType, lookup
 
 Array = np.ndarray[Any, Any]
+#: Bytes from which on an array is read where it lies until it is written. Below, a copy of its own, on a cache line, is
+#: soon made.
+_LENT = 1 << 28
 #: What frameworks hand over in 64 bits goes to the device in 32.
 _NARROW = {np.dtype(np.int64): np.int32, np.dtype(np.uint64): np.uint32, np.dtype(np.float64): np.float32}
 
@@ -137,7 +140,7 @@ def _tensor(value: Any, core: NeuronCore, name: str) -> Taken:
             expected="a dtype of nki.language",
         )  # fmt: skip
     shape = values.shape or (1,)
-    # The user's own memory is only read: what the kernel writes is copied back when it ends.
+    # The user's own memory is only read, if at all: what the kernel writes is copied back when it ends.
     stored = np.ascontiguousarray(values).reshape(shape)
     inside = stored.view(kind.storage) if kind in PACKED else stored
     if not core.options.precise and kind.is_float:
@@ -146,6 +149,8 @@ def _tensor(value: Any, core: NeuronCore, name: str) -> Taken:
     region = MemoryRegion.shared_hbm if core.cores > 1 else MemoryRegion.private_hbm
     tensor = core.allocate(shape, kind, region, name=name, data=inside)
     tensor.storage.shared = True
+    if stored.nbytes < _LENT:
+        tensor.storage.own()
     return Taken(value, stored.dtype if core.options.precise else inside.dtype, tensor)
 
 

@@ -441,3 +441,17 @@ def test_compiler_hints_change_nothing() -> None:
 
     a = values(4, 4)
     assert np.array_equal(kernel(a), a)
+
+
+def test_more_dimensions_than_an_engine_walks_are_the_compilers_affair() -> None:
+    """Every second element along five free dimensions: Beta 1's compiler made several instructions of such a tile."""
+
+    @nki.jit
+    def kernel(a: Any) -> Any:
+        out = nl.ndarray((2, 2, 2, 2, 2, 2), dtype=a.dtype, buffer=nl.shared_hbm)
+        tile = nl.load(a)
+        nl.store(out, nl.copy(tile[:, 0:4:2, 0:4:2, 0:4:2, 0:4:2, 0:4:2]))
+        return out
+
+    a = values(2, 4, 4, 4, 4, 4)
+    assert np.array_equal(kernel(a), a[:, ::2, ::2, ::2, ::2, ::2])

@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from trainshed.chip.core import Target
+from trainshed.chip.core import Target, active
 from trainshed.chip.tensor import NkiTensor
 from trainshed.nki.arguments import rebuild
 from trainshed.nki.beta1 import compiler, isa, language, typing
@@ -35,6 +35,7 @@ def _adapted(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def kernel(*args: Any, **kwargs: Any) -> Any:
+        active().state["split-patterns"] = True
         positional, named = _tiles(args), _tiles(kwargs)
         returned = function(*positional, **named)
         flush()
