@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainshed.chip import waiting
-from trainshed.chip.isa.move import memset
+from trainshed.chip.isa.move import memset, tensor_copy
 from trainshed.chip.isa.tensor import nc_matmul
 
 
@@ -70,15 +69,40 @@ def test_views_of_one_tile_in_turn(core, tile, empty, values, operands):
     assert np.array_equal(values(dst[:, 0:3]), expected[:, 0:3])
 
 
-def test_memory_is_used_again(core, tile, empty, values, operands):
-    first, second = operands(0)
-    for _ in range(5):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_slices_of_one_tile_are_one_product(core, tile, empty, values, dtype):
+    """Contraction along partitions and a free dimension of an operand widened once; then it is written, and used."""
+    random = np.random.default_rng(1)
+    first, second = (random.integers(-3, 4, (128, 6, n)).astype(np.float32) for n in (256, 512))
+    left, right = tile(first, dtype), tile(second, dtype)
+    for columns in (slice(0, 128), slice(128, 256)):
         dst = empty((128, 512), buffer="psum")
-        nc_matmul(dst, tile(first), tile(second))
-        values(dst)
-    pools = core.state["matmul-buffers"]
-    assert [len(pool) for pool in pools.values()] == [1]
-    assert next(iter(pools.values()))[0][0].shape == (waiting.DEPTH, 128)
+        for depth in range(6):
+            nc_matmul(dst, left[:, depth, columns], right[:, depth])
+        assert np.array_equal(values(dst), np.einsum("pdm,pdn->mn", first[:, :, columns], second))
+    assert (right.storage.wide is None) is (dtype == "float32")
+    dst = empty((128, 512), buffer="psum")
+    nc_matmul(dst, left[:, 0, 0:128], right[:, 0])
+    memset(right[:, 0], 1.0)
+    assert right.storage.wide is None
+    nc_matmul(dst, left[:, 0, 0:128], right[:, 0])
+    nc_matmul(dst, left[:, 1, 0:128], right[:, 1])
+    expected = first[:, 0, :128].T @ (second[:, 0] + 1) + first[:, 1, :128].T @ second[:, 1]
+    assert np.array_equal(values(dst), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_operands_loaded_slice_by_slice(core, tile, empty, values, dtype):
+    """Every load writes the storage whose earlier slices products wait for."""
+    random = np.random.default_rng(2)
+    first, second = (random.integers(-3, 4, (128, 8, n)).astype(np.float32) for n in (128, 512))
+    left, right = empty((128, 8, 128), dtype), empty((128, 8, 512), dtype)
+    dst = empty((128, 512), buffer="psum")
+    for depth in range(8):
+        for into, data in ((left, first), (right, second)):
+            tensor_copy(into[:, depth], tile(data[:, depth], into.dtype))
+        nc_matmul(dst, left[:, depth], right[:, depth])
+    assert np.array_equal(values(dst), np.einsum("pdm,pdn->mn", first, second))
 
 
 def test_small_products_do_not_wait(core, tile, empty):

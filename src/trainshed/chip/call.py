@@ -19,6 +19,7 @@ from trainshed.chip.record import Instruction, Region
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.undefined import elements, poisoned, propagate, tainted
+from trainshed.chip.waiting import let_go
 from trainshed.chip.words import MemoryRegion, engine, nc_version
 from trainshed.numerics.cast import from_float32, to_float32
 
@@ -188,6 +189,8 @@ class Call:
                 item.storage.changed = True
                 if item.storage.lent:
                     item.storage.own()
+                if item.storage.held:
+                    let_go(item.storage)
                 self.writes.append(item)
         return record
 

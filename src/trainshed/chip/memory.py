@@ -23,9 +23,9 @@ class Storage:
     """
 
     __slots__ = (
-        "_data", "address", "argument", "buffer", "changed", "dtype", "lent", "matmul",
+        "_data", "address", "argument", "buffer", "changed", "dtype", "held", "lent", "matmul",
         "name", "nbytes", "origin", "row",
-        "scale", "serial", "shape", "shared", "source", "waiting", "written",
+        "scale", "serial", "shape", "shared", "source", "waiting", "wide", "written",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +68,9 @@ class Storage:
         self.shared = buffer is MemoryRegion.shared_hbm
         #: PSUM only: products that are not in ``data`` yet (``chip/waiting.py``).
         self.waiting: Any = None
+        #: Products that wait for it as an operand, and all of it as float32 (``chip/waiting.py``).
+        self.held: Any = None
+        self.wide: np.ndarray[Any, Any] | None = None
 
     def described(self) -> Storage:
         """The allocation without its bytes: what is kept of an on-chip tile that no tensor names any more."""

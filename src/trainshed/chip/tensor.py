@@ -55,6 +55,9 @@ class Indirection:
     dim: int = 0
 
 
+_ALL = slice(None)
+
+
 class NkiTensor(NoOperators, NKIObject):
     """A tensor or a view of one: ``shape``, ``strides`` and ``offset`` in elements of ``dtype``."""
 
@@ -189,9 +192,10 @@ class NkiTensor(NoOperators, NKIObject):
 
     def __getitem__(self, key: Any) -> NkiTensor:
         keys = key if isinstance(key, tuple) else (key,)
-        if any(item is Ellipsis for item in keys):
-            at = next(i for i, item in enumerate(keys) if item is Ellipsis)
-            keys = (*keys[:at], *[slice(None)] * (self.ndim - len(keys) + 1), *keys[at + 1 :])
+        for at, item in enumerate(keys):
+            if item is Ellipsis:
+                keys = (*keys[:at], *[slice(None)] * (self.ndim - len(keys) + 1), *keys[at + 1 :])
+                break
         if len(keys) > self.ndim:
             raise self._fail("indexing", "indices", len(keys), f"at most {self.ndim}")
         shape: list[int] = []
@@ -199,13 +203,17 @@ class NkiTensor(NoOperators, NKIObject):
         offset = self.offset
         keep_first = self.buffer.on_chip
         for dim, (size, stride) in enumerate(zip(self.shape, self.strides, strict=True)):
-            item = keys[dim] if dim < len(keys) else slice(None)
-            if isinstance(item, slice):
-                if item.start is None and item.stop is None and item.step is None:
+            item = keys[dim] if dim < len(keys) else _ALL
+            if type(item) is slice:
+                begin, stop = item.start, item.stop
+                if begin is None and stop is None and item.step is None:
                     shape.append(size)
                     strides.append(stride)
                     continue
-                start, count, step = self._slice(dim, item, size)
+                if item.step is None and type(begin) is int and type(stop) is int and 0 <= begin < stop <= size:
+                    start, count, step = begin, stop - begin, 1
+                else:
+                    start, count, step = self._slice(dim, item, size)
             elif isinstance(item, DynamicSlice):
                 start, count, step = self._whole(dim, item.start), self._whole(dim, item.size), 1
                 if start < 0 or start + count > size or count < 0:

@@ -163,10 +163,18 @@ def nc_matmul(
         if is_transpose:
             _pass_through(call, dst, stationary, moving)
         else:
-            first, second = call.read("stationary", stationary), call.read("moving", moving)
-            if double or first.ndim != 2 or second.ndim != 2:
-                first, second = first.reshape(contracted, rows), second.reshape(contracted, columns)
-            _multiply(call, dst, (first, second), (stationary.dtype, moving.dtype), adds)
+            kinds = (stationary.dtype, moving.dtype)
+            waits = None
+            if isinstance(adds, bool) and not double and _stays(stationary) and _stays(moving):
+                waits = waiting_for(call.core, dst, rows, columns, depth, adds)
+            if waits is not None:
+                waits.append(stationary, moving, kinds)
+                _written(dst)
+            else:
+                first, second = call.read("stationary", stationary), call.read("moving", moving)
+                if double or first.ndim != 2 or second.ndim != 2:
+                    first, second = first.reshape(contracted, rows), second.reshape(contracted, columns)
+                _multiply(call, dst, (first, second), kinds, adds)
     _matmul_state(dst)
     return record
 
@@ -240,13 +248,20 @@ def _adds_indirect(call: Call, dst: NkiTensor, accumulate: bool | None) -> Any:
     return True if seen.all() else seen if seen.any() else False
 
 
+def _stays(operand: NkiTensor) -> bool:
+    """Whether an operand is a matrix, all defined, that can be read where it is when its product is needed."""
+    storage = operand.storage
+    return storage.written is True and operand.indirection is None and len(operand.shape) == 2 and storage.scale == 1
+
+
 def _multiply(call: Call, dst: NkiTensor, operands: tuple[Array, Array], kinds: tuple[DType, DType], adds: Any) -> None:
     """Write ``stationary.T @ moving``, added to what PSUM holds where ``adds`` says so: in float32, rounded once."""
     stationary, moving = operands
     if isinstance(adds, bool):
         waits = waiting_for(call.core, dst, stationary.shape[1], moving.shape[1], stationary.shape[0], adds)
         if waits is not None:
-            waits.append(stationary, moving, kinds)
+            copies = [_copied(values, kind) for values, kind in zip(operands, kinds, strict=True)]
+            waits.append(copies[0], copies[1], (DTYPES["float32"],) * 2)
             _written(dst)
             return
     with np.errstate(all="ignore"):
@@ -255,6 +270,12 @@ def _multiply(call: Call, dst: NkiTensor, operands: tuple[Array, Array], kinds: 
             held = _held(dst, call) if dst.is_indirect() else to_float32(array(dst), dst.dtype)
             result = result + held if adds is True else np.where(adds, result + held, result)
         call.write("dst", dst, result)
+
+
+def _copied(values: Array, kind: DType) -> Array:
+    """Values of its own, float32."""
+    wide = to_float32(values, kind)
+    return wide.copy() if wide is values else wide
 
 
 def _held(dst: NkiTensor, call: Call) -> Array:
