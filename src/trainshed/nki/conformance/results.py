@@ -22,8 +22,8 @@ KNOWN = {
     "test_moe_cte": "At an intermediate size of 3072 these kernels accumulate in 12 banks of PSUM at once, of which "
     "there are 8, or hold 288 KiB of SBUF per partition, of which there are 256: AWS's simulator knows no capacities.",
     "test_moe_cte_unified": "The suite hands moe_cte an argument, weight_dtype, that no moe_cte of this branch has.",
-    "test_cross_entropy_forward": "Logits of [14000, 151936] and their reference in float32 take most of 24 GB: alone on "
-    "the machine the case passes, beside another worker's the operating system may end it.",
+    "test_cross_entropy_forward": "Logits of [14000, 151936] and their reference in float32 take most of 24 GB: alone "
+    "on the machine the case passes, beside another worker's the operating system may end it.",
 }
 
 
