@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from trainshed.chip.core import NeuronCore
 from trainshed.chip.memory import Storage
 from trainshed.chip.tensor import NkiTensor
 from trainshed.numerics.cast import to_float32
@@ -22,7 +21,7 @@ from trainshed.numerics.gemm import product
 Array = np.ndarray[Any, Any]
 #: Rows that are gathered before they are multiplied, and multiply-adds from which a product is worth to wait.
 DEPTH, LEAST = 4096, 1 << 20
-#: A storage is widened whole, once for all products, where one of them uses at least this part of it.
+#: A storage is widened whole, once for all products, where one of them uses at least one part in so many of it.
 _SHARE = 8
 
 
@@ -157,7 +156,7 @@ def _place(dst: NkiTensor) -> tuple[Any, ...]:
     return dst.offset, dst.shape, dst.strides
 
 
-def waiting_for(core: NeuronCore, dst: NkiTensor, rows: int, columns: int, depth: int, adds: bool) -> Waiting | None:
+def waiting_for(dst: NkiTensor, rows: int, columns: int, depth: int, adds: bool) -> Waiting | None:
     """Where a float32 product onto ``dst`` may wait; None where it is to be computed now."""
     if rows * columns * depth < LEAST or dst.indirection is not None or str.__ne__(dst.dtype, "float32"):
         return None

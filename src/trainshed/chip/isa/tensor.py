@@ -163,18 +163,7 @@ def nc_matmul(
         if is_transpose:
             _pass_through(call, dst, stationary, moving)
         else:
-            kinds = (stationary.dtype, moving.dtype)
-            waits = None
-            if isinstance(adds, bool) and not double and _stays(stationary) and _stays(moving):
-                waits = waiting_for(call.core, dst, rows, columns, depth, adds)
-            if waits is not None:
-                waits.append(stationary, moving, kinds)
-                _written(dst)
-            else:
-                first, second = call.read("stationary", stationary), call.read("moving", moving)
-                if double or first.ndim != 2 or second.ndim != 2:
-                    first, second = first.reshape(contracted, rows), second.reshape(contracted, columns)
-                _multiply(call, dst, (first, second), kinds, adds)
+            _product(call, dst, (stationary, moving), (contracted, rows, columns), adds)
     _matmul_state(dst)
     return record
 
@@ -248,6 +237,22 @@ def _adds_indirect(call: Call, dst: NkiTensor, accumulate: bool | None) -> Any:
     return True if seen.all() else seen if seen.any() else False
 
 
+def _product(
+    call: Call, dst: NkiTensor, operands: tuple[NkiTensor, NkiTensor], sizes: tuple[int, int, int], adds: Any
+) -> None:
+    """The product of two operands of ``sizes`` (contraction, rows, columns): later, where both can stay until then."""
+    stationary, moving = operands
+    kinds, (depth, rows, columns) = (stationary.dtype, moving.dtype), sizes
+    if isinstance(adds, bool) and _stays(stationary) and _stays(moving):
+        waits = waiting_for(dst, rows, columns, depth, adds)
+        if waits is not None:
+            waits.append(stationary, moving, kinds)
+            _written(dst)
+            return
+    first, second = call.read("stationary", stationary), call.read("moving", moving)
+    _multiply(call, dst, (first.reshape(depth, rows), second.reshape(depth, columns)), kinds, adds)
+
+
 def _stays(operand: NkiTensor) -> bool:
     """Whether an operand is a matrix, all defined, that can be read where it is when its product is needed."""
     storage = operand.storage
@@ -258,7 +263,7 @@ def _multiply(call: Call, dst: NkiTensor, operands: tuple[Array, Array], kinds: 
     """Write ``stationary.T @ moving``, added to what PSUM holds where ``adds`` says so: in float32, rounded once."""
     stationary, moving = operands
     if isinstance(adds, bool):
-        waits = waiting_for(call.core, dst, stationary.shape[1], moving.shape[1], stationary.shape[0], adds)
+        waits = waiting_for(dst, stationary.shape[1], moving.shape[1], stationary.shape[0], adds)
         if waits is not None:
             copies = [_copied(values, kind) for values, kind in zip(operands, kinds, strict=True)]
             waits.append(copies[0], copies[1], (DTYPES["float32"],) * 2)

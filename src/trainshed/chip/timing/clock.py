@@ -66,7 +66,8 @@ class _Dma:
         return start, end, end + max(rates.dma_fixed - rates.semaphore - rates.descriptor, 0.0)
 
 
-#: Bytes of the pieces into which few large descriptors are cut for several engines.
+#: Bytes of the pieces into which few large descriptors are cut for several engines: an estimate, Neuron's default DMA
+#: packet of 4 KiB (Neuron runtime, "Collectives"; how the compiler cuts is not published).
 _SPLIT = 4096
 
 
