@@ -34,6 +34,8 @@ class Clock:
     cause: list[int]
     """The instruction each waited for last (-1: none)."""
     seconds: float
+    waits: list[list[int]]
+    """The earlier instructions whose results, or whose memory, each waited for."""
 
 
 class _Dma:
@@ -71,7 +73,7 @@ class _Dma:
 _SPLIT = 4096
 
 
-def _queue(item: Instruction) -> str:
+def queue(item: Instruction) -> str:
     """What keeps instructions in program order: an engine, or the queue that issues loads or stores."""
     if item.engine is not engine.dma:
         return item.engine.name
@@ -89,11 +91,11 @@ def clock(columns: Accesses, rates: Rates) -> Clock:
     for i, item in enumerate(items):
         for j in waits[i]:
             users[j].append(i)
-        queue = _queue(item)
-        if queue in last:
-            behind[last[queue]] = i
+        line = queue(item)
+        if line in last:
+            behind[last[line]] = i
             left[i] += 1
-        last[queue] = i
+        last[line] = i
     start, end, ready = np.zeros(count), np.zeros(count), np.zeros(count)
     at, cause = [0.0] * count, [-1] * count
     dma = _Dma(rates)
@@ -122,4 +124,4 @@ def clock(columns: Accesses, rates: Rates) -> Clock:
             release(k, free if together else float(ready[i]), i)
         if behind[i] >= 0:
             release(behind[i], free, i)
-    return Clock(start, end, ready, np.array(at), cause, float(ready.max(initial=0.0)))
+    return Clock(start, end, ready, np.array(at), cause, float(ready.max(initial=0.0)), waits)

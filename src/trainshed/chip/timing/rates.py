@@ -53,6 +53,10 @@ class Rates:
     """Seconds of a descriptor, at least."""
     sbuf_row: int
     psum_row: int
+    peak: dict[str, float]
+    """FLOP/s of TensorE by product dtype."""
+    hbm_bandwidth: float
+    """The core's share of its chip's."""
 
 
 @lru_cache
@@ -82,4 +86,9 @@ def rates_of(chip: Chip) -> Rates:
         dma_engines=int(engines), dma_bandwidth=of(core.dma_bandwidth) / engines, dma_fixed=of(core.dma_fixed),
         descriptor=of(core.dma_per_descriptor),
         sbuf_row=int(of(core.sbuf) / lanes), psum_row=int(of(core.psum) / lanes),
+        hbm_bandwidth=of(chip.hbm_bandwidth) / of(chip.cores),
+        peak={
+            name: 2 * of(core.depth[name]) * of(core.tensor_columns) * of(item) * of(core.tensor_clock)
+            for name, item in core.columns_per_cycle.items()
+        },
     )  # fmt: skip
