@@ -512,3 +512,27 @@ def test_results_inside_an_object_are_checked_too():
     np.testing.assert_array_equal(nki.simulate(kernel)(data, 64).out, data)
     with pytest.raises(NkiValidationError, match="uninitialised read"):
         nki.simulate(kernel)(data, 32)
+
+
+def test_time_is_found_when_asked_for_once_a_run():
+    run = nki.simulate(doubled)
+    with pytest.raises(UserError, match="a call of the kernel first"):
+        _ = run.timing
+    run(ONES)
+    first = run.timing
+    assert first.seconds > 0
+    assert run.timing is first
+    run(ONES)
+    assert run.timing is not first
+    assert run.timing == first
+
+
+def test_values_do_not_change_the_time_and_time_can_be_left_out():
+    with_values, without = nki.simulate(doubled), nki.simulate(doubled, values=False)
+    with_values(ONES)
+    without(ONES)
+    assert with_values.timing == without.timing
+    alone = nki.simulate(nki.jit(doubled), time=False)[1]
+    alone(ONES)
+    with pytest.raises(UserError, match="time=True"):
+        _ = alone.timing

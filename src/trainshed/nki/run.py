@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
+from trainshed.chip.accesses import Accesses, accesses
 from trainshed.chip.core import NeuronCore, Target, running
 from trainshed.chip.divergence import check_results
 from trainshed.chip.errors import source
@@ -19,6 +20,8 @@ from trainshed.chip.findings import note
 from trainshed.chip.launch import Launch
 from trainshed.chip.profile import Checked, Profile, check, profile
 from trainshed.chip.schedule import apply_schedule
+from trainshed.chip.timing.clock import Clock
+from trainshed.chip.timing.timing import Timing, clocks, timing
 from trainshed.chip.turns import Turns
 from trainshed.chip.undefined import check_result
 from trainshed.chip.words import MemoryRegion
@@ -84,23 +87,27 @@ def jit(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 
 class Simulated:
-    """What ``nki.simulate`` returns: call it with arrays. ``profile`` describes the last run."""
+    """What ``nki.simulate`` returns: call it with arrays. ``profile`` and ``timing`` describe the last run."""
 
     def __init__(
-        self, kernel: Any, *, target: str | None = None, values: bool = True, quantize_rule: str | None = None,
-        check: bool = True,
+        self, kernel: Any, *, target: str | None = None, values: bool = True, time: bool = True,
+        quantize_rule: str | None = None, check: bool = True,
     ) -> None:  # fmt: skip
         self.kernel: Kernel = kernel if isinstance(kernel, Kernel) else Kernel(kernel)
-        self._target, self._values, self._rule, self._check = target, values, quantize_rule, check
+        self._target, self._values, self._time, self._rule, self._check = target, values, time, quantize_rule, check
         self.launch: Launch | None = None
         self._arguments: Arguments | None = None
         self._checked: Checked | None = None
+        self._columns: tuple[Accesses, ...] | None = None
         self._profile: Profile | None = None
+        self._clocks: tuple[Clock, ...] | None = None
+        self._timing: Timing | None = None
 
     def __getitem__(self, grid: Any) -> Simulated:
         return Simulated(
-            self.kernel[grid], target=self._target, values=self._values, quantize_rule=self._rule, check=self._check
-        )
+            self.kernel[grid], target=self._target, values=self._values, time=self._time, quantize_rule=self._rule,
+            check=self._check,
+        )  # fmt: skip
 
     @property
     def lnc(self) -> int:
@@ -110,11 +117,41 @@ class Simulated:
     @property
     def profile(self) -> Profile:
         """Instructions, traffic, peaks of memory and findings of the last run."""
-        if self.launch is None:
-            raise UserError("profile", where="nki.simulate", value=None, expected="a call of the kernel first")
+        launch = self._finished("profile")
         if self._profile is None:
-            self._profile = profile(self.launch, self._checked)
+            self._profile = profile(launch, self._checked)
         return self._profile
+
+    @property
+    def timing(self) -> Timing:
+        """Time of the last run: engines at work, bounds, critical path. Found when first asked for."""
+        if self._timing is None:
+            found = self.clocks
+            self._timing = timing(self.columns, found=found)
+        return self._timing
+
+    @property
+    def clocks(self) -> tuple[Clock, ...]:
+        """When every instruction of the last run starts and ends, by core."""
+        if not self._time:
+            raise UserError("timing", where="nki.simulate", value="time=False", expected="a run with time=True")
+        if self._clocks is None:
+            self._clocks = clocks(self.columns)
+        return self._clocks
+
+    @property
+    def columns(self) -> tuple[Accesses, ...]:
+        """The records of the last run as columns, by core."""
+        launch = self._finished("timing")
+        if self._columns is None:
+            checked = self._checked
+            self._columns = checked.columns if checked else tuple(accesses(core) for core in launch.cores)
+        return self._columns
+
+    def _finished(self, what: str) -> Launch:
+        if self.launch is None:
+            raise UserError(what, where="nki.simulate", value=None, expected="a call of the kernel first")
+        return self.launch
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         body = self.prepare(args, kwargs)
@@ -129,7 +166,7 @@ class Simulated:
         self.kernel.check_launch(target)
         options = default_options(self._values, self._rule)
         launch = self.launch = Launch(target, options, self.lnc, turns=turns)
-        self._checked = self._profile = None
+        self._checked = self._profile = self._columns = self._clocks = self._timing = None
         arguments = self._arguments = Arguments(args, kwargs, _names(self.kernel.function, len(args)))
         given = [arguments.for_core(core) for core in launch.cores]
         check_annotations(self.kernel.function, *given[0])
@@ -188,18 +225,19 @@ def _names(function: Callable[..., Any], count: int) -> dict[int, str]:
 
 
 def simulate(
-    kernel: Any, *, target: str | None = None, values: bool = True, quantize_rule: str | None = None
+    kernel: Any, *, target: str | None = None, values: bool = True, time: bool = True, quantize_rule: str | None = None
 ) -> Simulated:
     """A callable that runs ``kernel`` (or ``kernel[lnc]``) on virtual NeuronCores.
 
     Args:
         kernel: an ``@nki.jit`` kernel or a plain function.
         target: ``trn1``, ``trn2`` or ``trn3``; default the environment's, else ``trn3``.
-        values: compute; otherwise only check and record.
+        values: compute; otherwise only check and record: with ``time``, time alone.
+        time: let ``timing`` tell how long the run takes; otherwise values alone.
         quantize_rule: ``"0.5"`` (default) or ``"0.4"``: which release's scale rule ``quantize_mx`` follows.
 
     Returns:
         A callable: arrays in (NumPy, PyTorch), arrays of the same kind out; inputs that the kernel writes are
-        updated in place. Its ``profile`` describes the last run.
+        updated in place. Its ``profile`` and ``timing`` describe the last run.
     """
-    return Simulated(kernel, target=target, values=values, quantize_rule=quantize_rule)
+    return Simulated(kernel, target=target, values=values, time=time, quantize_rule=quantize_rule)

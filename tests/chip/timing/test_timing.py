@@ -1,6 +1,6 @@
 """What is told of a launch's time."""
 
-import math
+import json
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
 from trainshed.chip.accesses import accesses
 from trainshed.chip.timing.timing import timing
+from trainshed.hardware.catalogue import Catalogue
 
 
 def kernel(a, b):
@@ -41,11 +42,12 @@ ARRAYS = np.zeros((16, 128, 128), nl.bfloat16.storage), np.zeros((16, 128, 512),
 @pytest.mark.parametrize("target", ["trn1", "trn2", "trn3"])
 def test_a_small_matmul_is_bound_by_its_loads(target):
     found = times(kernel, *ARRAYS, target=target)
-    assert found.limit == "dma"
+    assert found.limit.startswith("dma")
+    assert found.ratio(found.limit) == min(found.ratio(name) for name in found.bounds) >= 1
     assert found.seconds >= max(*found.busy.values(), *found.bounds.values())
     assert found.busy["dma"] > 0.8 * found.seconds
     clock = {"trn1": 2.8e9, "trn2": 2.4e9, "trn3": 2.4e9}[target]
-    assert found.mfu == pytest.approx(16 * 512 / clock / found.seconds)
+    assert found.mfu == found.hfu == pytest.approx(16 * 512 / clock / found.seconds)
 
 
 def test_the_critical_path_is_the_whole_time_by_lines():
@@ -55,8 +57,41 @@ def test_the_critical_path_is_the_whole_time_by_lines():
     assert "test_timing.py:" in found.critical[0].source
 
 
-def test_json_holds_plain_numbers():
-    plain = times(kernel, *ARRAYS).to_json()
-    assert set(plain) == {"seconds", "busy", "bounds", "limit", "mfu", "mbu", "critical"}
-    assert all(math.isfinite(value) for value in (plain["seconds"], plain["mfu"], plain["mbu"]))
-    assert plain["critical"][0].keys() == {"source", "opcode", "engine", "count", "seconds"}
+def test_tensor_engine_waits_for_the_loads():
+    found = times(kernel, *ARRAYS).engines["tensor"]
+    assert found.waits[0].opcode == "dma_copy"
+    assert found.waits[0].seconds > 0.5 * found.idle
+
+
+def test_json_holds_plain_numbers_with_their_units():
+    found = times(kernel, *ARRAYS)
+    plain = json.loads(json.dumps(found.to_json()))
+    assert plain["time_s"] == found.seconds
+    assert plain["bounds"]["tensor"] == {"time_s": found.bounds["tensor"], "ratio": found.ratio("tensor")}
+    assert plain["engines"]["vector"]["instructions"] == 16
+    assert plain["critical"][0].keys() == {"source", "opcode", "engine", "count", "time_s", "share"}
+
+
+def test_a_kernel_that_does_nothing_takes_no_time():
+    found = times(lambda a: a, np.zeros((4, 4), np.float32))
+    assert (found.seconds, found.limit, found.mfu, found.mbu, found.critical) == (0, "", 0, 0, ())
+
+
+def halves(a):
+    """Core 0 copies three tiles, core 1 one."""
+    out = nl.ndarray((4, 128, 512), dtype=nl.float32, buffer=nl.shared_hbm)
+    for i in range(3) if nl.program_id(0) == 0 else [3]:
+        tile = nl.ndarray((128, 512), nl.float32, nl.sbuf)
+        nisa.dma_copy(dst=tile, src=a[i])
+        nisa.dma_copy(dst=out[i], src=tile)
+    return out
+
+
+def test_two_cores_are_told_by_the_one_that_ends_last():
+    simulated = nki.simulate(nki.jit(halves)[2], target="trn2", values=False)
+    simulated(np.zeros((4, 128, 512), np.float32))
+    found = simulated.timing
+    assert found.seconds == found.cores[0] > found.cores[1]
+    assert found.engines["dma"].instructions == 6
+    share = Catalogue().chip("trn2").hbm_bandwidth.value / 8
+    assert found.mbu == pytest.approx(8 * 128 * 512 * 4 / (2 * share * found.seconds))

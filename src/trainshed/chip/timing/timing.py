@@ -2,120 +2,87 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from trainshed.chip.accesses import Accesses
-from trainshed.chip.record import Instruction
+from trainshed.chip.timing.bounds import bounds, hbm_bytes, products
 from trainshed.chip.timing.clock import Clock, clock
-from trainshed.chip.timing.cost import cost
+from trainshed.chip.timing.origins import origins
+from trainshed.chip.timing.path import Activity, Step, activity, critical
 from trainshed.chip.timing.rates import Rates, rates
-from trainshed.chip.words import engine
-
-#: Lines of the critical path that a summary tells.
-_LINES = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """A part of the critical path: what instructions of one line of the kernel took of the whole time."""
-
-    source: str
-    opcode: str
-    engine: str
-    count: int
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """A launch's time. Engines and bounds are of the core that ends last; ``mfu`` and ``mbu`` of all cores."""
+    """A launch's time. Engines, bounds and paths are of the core that ends last; shares of peaks are of all cores."""
 
     seconds: float
-    busy: dict[str, float]
-    """Seconds each engine is at work; ``dma``: at least one DMA engine."""
+    cores: tuple[float, ...]
+    """Seconds of each core."""
+    engines: dict[str, Activity]
     bounds: dict[str, float]
-    """Least time that the work of each engine, and the bytes moved by DMA, alone would take."""
+    """Least seconds by what would take them (``timing/bounds.py``)."""
     mfu: float
-    """Matmul FLOPs over what TensorE could do in this time, in the products' dtypes."""
+    """Model FLOPs utilisation: FLOPs of matmuls over what TensorE could do in this time, at the peak of their dtype."""
+    hfu: float
+    """Hardware FLOPs utilisation: the same with transposes on TensorE."""
     mbu: float
-    """Bytes from and to HBM over what the DMA engines could move in this time."""
+    """Memory bandwidth utilisation: bytes from and to HBM over the cores' share of its bandwidth."""
+    dma: float
+    """Bytes moved by DMA over what the DMA engines could move in this time; of the core that ends last."""
     critical: tuple[Step, ...]
+    """The critical path by line, the longest first; the seconds add up to the kernel's."""
+
+    @property
+    def busy(self) -> dict[str, float]:
+        """Seconds each engine is at work; ``dma``: at least one transfer is under way."""
+        return {name: one.busy for name, one in self.engines.items()}
 
     @property
     def limit(self) -> str:
-        """The bound that is nearest."""
-        return max(self.bounds, key=lambda name: self.bounds[name])
+        """The bound that is nearest; empty for a kernel without instructions."""
+        return max(self.bounds, key=lambda name: self.bounds[name], default="")
+
+    def ratio(self, bound: str) -> float | None:
+        """The time over a bound, at least 1; None for a bound of nothing."""
+        least = self.bounds[bound]
+        return self.seconds / least if least else None
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as plain JSON."""
+        """All fields as plain JSON, units in the keys."""
         return {
-            "seconds": self.seconds, "busy": self.busy, "bounds": self.bounds, "limit": self.limit, "mfu": self.mfu,
-            "mbu": self.mbu, "critical": [vars(step) for step in self.critical],
+            "time_s": self.seconds, "cores_s": list(self.cores), "limit": self.limit, "mfu": self.mfu, "hfu": self.hfu,
+            "mbu": self.mbu, "dma_share": self.dma,
+            "engines": {name: one.to_json() for name, one in self.engines.items()},
+            "bounds": {name: {"time_s": least, "ratio": self.ratio(name)} for name, least in self.bounds.items()},
+            "critical": [step.to_json() for step in self.critical],
         }  # fmt: skip
 
 
-def timing(columns: Sequence[Accesses], of: Rates | None = None) -> Timing:
-    """The time of a finished launch, from the columns of its cores; ``of``: rates other than the catalogue's."""
+def clocks(columns: Sequence[Accesses], of: Rates | None = None) -> tuple[Clock, ...]:
+    """When every instruction of a finished launch starts and ends, by core; ``of``: rates, else the catalogue's."""
     of = of or rates(columns[0].core.target.chip)
-    clocks = [clock(column, of) for column in columns]
-    last = max(range(len(clocks)), key=lambda i: clocks[i].seconds)
-    slowest, items = clocks[last], columns[last].core.instructions
-    seconds, records = slowest.seconds, [item for column in columns for item in column.core.instructions]
-    tensor = sum(cost(item, of).busy for item in records if item.engine is engine.tensor and "macs" in item.work)
-    moved = sum(item.work.get("hbm_read", 0) + item.work.get("hbm_write", 0) for item in records)
-    whole = seconds * len(columns)
+    return tuple(clock(column, of) for column in columns)
+
+
+def timing(columns: Sequence[Accesses], of: Rates | None = None, found: Sequence[Clock] | None = None) -> Timing:
+    """The time of a finished launch, from the columns of its cores.
+
+    ``of``: rates other than the catalogue's; ``found``: its clocks, where they are known already.
+    """
+    of = of or rates(columns[0].core.target.chip)
+    found = found or clocks(columns, of)
+    last = max(range(len(found)), key=lambda i: found[i].seconds)
+    items, slowest, seconds = columns[last].core.instructions, found[last], found[last].seconds
+    where = origins(items)
+    useful, every = map(sum, zip(*(products(column.core.instructions, of) for column in columns), strict=True))
+    moved = sum(hbm_bytes(column.core.instructions) for column in columns)
+    whole = seconds * len(columns) or 1.0
+    least = bounds(items, where, slowest, of)
     return Timing(
-        seconds=seconds, busy=_busy(items, slowest), bounds=_bounds(items, slowest, of),
-        mfu=tensor / whole if whole else 0.0,
-        mbu=moved / (of.dma_bandwidth * of.dma_engines * whole) if whole else 0.0,
-        critical=_critical(items, slowest),
+        seconds=seconds, cores=tuple(one.seconds for one in found), engines=activity(where, slowest), bounds=least,
+        mfu=useful / whole, hfu=every / whole, mbu=moved / (of.hbm_bandwidth * whole),
+        dma=least.get("dma", 0.0) / (seconds or 1.0), critical=critical(where, slowest),
     )  # fmt: skip
-
-
-def _busy(items: Sequence[Instruction], found: Clock) -> dict[str, float]:
-    """Seconds of each engine; of DMAs, which overlap, the time in which any is under way."""
-    busy: defaultdict[str, float] = defaultdict(float)
-    for i, item in enumerate(items):
-        if item.engine is not engine.dma:
-            busy[item.engine.name] += float(found.end[i] - found.start[i])
-    moving = [i for i, item in enumerate(items) if item.engine is engine.dma]
-    if moving:
-        order = np.argsort(found.start[moving])
-        starts, ends = found.start[moving][order], np.maximum.accumulate(found.end[moving][order])
-        gaps = np.maximum(starts[1:] - ends[:-1], 0.0).sum()
-        busy["dma"] = float(ends[-1] - starts[0] - gaps)
-    return dict(busy)
-
-
-def _bounds(items: Sequence[Instruction], found: Clock, of: Rates) -> dict[str, float]:
-    bounds: defaultdict[str, float] = defaultdict(float)
-    for i, item in enumerate(items):
-        if item.engine is engine.dma:
-            bounds["dma"] += item.work.get("bytes", 0) / (of.dma_bandwidth * of.dma_engines)
-        else:
-            bounds[item.engine.name] += float(found.end[i] - found.start[i])
-    return dict(bounds)
-
-
-def _critical(items: Sequence[Instruction], found: Clock) -> tuple[Step, ...]:
-    """The path back from what ends last, by the kernel's lines; what each instruction adds to it."""
-    if not items:
-        return ()
-    spent: defaultdict[tuple[str, str, str], float] = defaultdict(float)
-    count: Counter[tuple[str, str, str]] = Counter()
-    at, end = int(found.ready.argmax()), found.seconds
-    while at >= 0:
-        item, begin = items[at], float(found.release[at])
-        key = str(item.source), item.opcode, item.engine.name
-        spent[key] += end - begin
-        count[key] += 1
-        at, end = found.cause[at], begin
-    return tuple(
-        Step(source=key[0], opcode=key[1], engine=key[2], count=count[key], seconds=seconds)
-        for key, seconds in sorted(spent.items(), key=lambda pair: -pair[1])[:_LINES]
-    )
