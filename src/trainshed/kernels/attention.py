@@ -1,0 +1,113 @@
+"""The attention kernels with what each comes with. Layouts are told by each kernel's docstring."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from trainshed.kernels.attention_prefill import prefill
+from trainshed.kernels.attention_tiles import PARTITIONS
+from trainshed.kernels.reference import Array, Inputs, Operator, Reference, Shape
+from trainshed.numerics.formats import lookup
+
+#: NumPy's dtypes by the names of ``core.dtypes``.
+_STORED = {"bf16": "bfloat16", "fp16": "float16", "fp8": "float8_e4m3"}
+
+
+def drawn(generator: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
+    """Normal numbers as stored in a dtype."""
+    kind = lookup(_STORED[dtype])
+    assert kind is not None
+    return generator.standard_normal(shape, np.float32).astype(kind.storage)
+
+
+def turned(rows: Array) -> Array:
+    """[heads, tokens, d] as [heads, d, tokens]."""
+    return np.ascontiguousarray(rows.transpose(0, 2, 1))
+
+
+def tiled(rows: Array) -> Array:
+    """[heads, tokens, d] as [heads, 128, tokens / 128, d]: token t · 128 + p at [p, t]."""
+    heads, _, dim = rows.shape
+    return np.ascontiguousarray(rows.reshape(heads, -1, PARTITIONS, dim).transpose(0, 2, 1, 3))
+
+
+def untiled(tiles: Array) -> Array:
+    """The inverse of :func:`tiled`."""
+    heads, _, _, dim = tiles.shape
+    return tiles.transpose(0, 2, 1, 3).reshape(heads, -1, dim)
+
+
+def _probabilities(q: Array, k: Array, scale: float | None, causal: bool) -> tuple[Array, Array]:
+    """softmax(scale · q · kᵀ) of [heads, tokens, d], and the logarithm of its denominator, in float64."""
+    scores = q @ k.transpose(0, 2, 1) * (q.shape[2] ** -0.5 if scale is None else scale)
+    if causal:
+        queries, keys = scores.shape[1:]
+        scores = np.where(np.arange(keys) <= np.arange(queries)[:, None] + keys - queries, scores, -np.inf)
+    most = scores.max(axis=2, keepdims=True)
+    weights = np.exp(scores - most)
+    total = weights.sum(axis=2, keepdims=True)
+    return weights / total, (most + np.log(total))[..., 0]
+
+
+def _wide(array: Any) -> Array:
+    return np.asarray(array).astype(np.float64)
+
+
+def _prefill_inputs(shape: Shape, dtype: str, generator: np.random.Generator) -> Inputs:
+    heads, kv_heads, queries, keys, dim = (shape[name] for name in ("heads", "kv_heads", "queries", "keys", "d"))
+    return {
+        "qT": turned(drawn(generator, (heads, queries, dim), dtype)),
+        "kT": turned(drawn(generator, (kv_heads, keys, dim), dtype)),
+        "v": tiled(drawn(generator, (kv_heads, keys, dim), dtype)),
+    }
+
+
+def _prefill_values(inputs: Inputs) -> tuple[Array, ...]:
+    q, k, v = (
+        _wide(inputs["qT"]).transpose(0, 2, 1),
+        _wide(inputs["kT"]).transpose(0, 2, 1),
+        untiled(_wide(inputs["v"])),
+    )
+    share = len(q) // len(k)
+    weights, logarithms = _probabilities(q, np.repeat(k, share, 0), inputs.get("scale"), inputs.get("causal", True))
+    found = tiled(weights @ np.repeat(v, share, 0))
+    if not inputs.get("with_lse"):
+        return (found,)
+    return found, np.ascontiguousarray(logarithms.reshape(len(q), -1, PARTITIONS).transpose(0, 2, 1))
+
+
+def _operator(causal: bool, direction: str = "forward") -> Any:
+    def operator(shape: Shape, dtype: str) -> Operator:
+        return Operator(
+            method="attention",
+            arguments={
+                "sequences": 1, "queries": shape["queries"], "keys": shape["keys"], "heads": shape["heads"],
+                "kv_heads": shape["kv_heads"], "qk_dim": shape["d"], "v_dim": shape["d"], "causal": causal,
+                "dtype": dtype, "kv": dtype, "direction": direction,
+            },
+        )  # fmt: skip
+
+    return operator
+
+
+_AXES = ("heads", "kv_heads", "queries", "keys", "d")
+
+
+def _shapes(*sizes: tuple[int, ...]) -> tuple[Shape, ...]:
+    return tuple(dict(zip(_AXES, each, strict=True)) for each in sizes)
+
+
+def _prefill(name: str, causal: bool, shapes: tuple[Shape, ...]) -> Reference:
+    return Reference(
+        name=f"attention.{name}", kernel=prefill, axes=_AXES, dtypes=("bf16", "fp16"),
+        make_inputs=lambda *given: {**_prefill_inputs(*given), "causal": causal}, reference=_prefill_values,
+        operator=_operator(causal), tolerance={"bf16": 2.0**-7, "fp16": 2.0**-9}, shapes=shapes,
+    )  # fmt: skip
+
+
+REFERENCES: tuple[Reference, ...] = (
+    _prefill("prefill", False, _shapes((2, 1, 256, 384, 64), (1, 1, 128, 1280, 128), (1, 1, 128, 4224, 32))),
+    _prefill("prefill_causal", True, _shapes((2, 2, 256, 256, 128), (3, 1, 128, 1152, 64), (1, 1, 1152, 1152, 96))),
+)

@@ -1,0 +1,364 @@
+"""Flash attention over a prompt: queries in tiles of 128 rows, keys in chunks of 1,024 columns.
+
+TensorE makes the scores of a chunk, VectorE scales them out of PSUM and finds their maximum, exp sums as it goes, and
+TensorE turns the probabilities (they leave PSUM on VectorE and ScalarE in turn) and multiplies them with the values.
+Up to four chunks share one maximum, so that the products with values add up in PSUM over a section of 4,096 keys;
+from section to section the sums are rescaled. What is masked is hidden by one more product added to the scores, and
+tiles above the diagonal are left out. While exp works on one tile, TensorE has the scores of the next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import trainshed.nki as nki
+import trainshed.nki.isa as nisa
+import trainshed.nki.language as nl
+from trainshed.kernels.attention_tiles import (
+    BANK,
+    PARTITIONS,
+    Tensor,
+    above_diagonal,
+    bank,
+    copied,
+    dimensions,
+    identity,
+    loaded,
+    multiple,
+    parts,
+    require,
+    result,
+    same,
+    softmax_scale,
+    tile,
+)
+
+#: Keys that one instruction of VectorE and ScalarE takes: two PSUM banks of scores.
+CHUNK = 1024
+#: Keys that share one maximum.
+SECTION = 4096
+#: Keys that stay in SBUF for all the queries of their heads; of more, every group of queries reads its own.
+RESIDENT = 8192
+#: Query tiles of a group, which one DMA loads and one stores.
+GROUP = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """The keys of one section that one tile of queries attends to."""
+
+    head: int
+    query: int
+    """Tile of queries."""
+    keys: tuple[slice, ...]
+    """By chunk."""
+    first: bool
+    """The first section of its tile."""
+    last: bool
+    diagonal: bool
+    """The last 128 keys are on the diagonal."""
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Head, tile of queries and where the section begins."""
+        return self.head, self.query, self.keys[0].start
+
+
+def reach(query: int, queries: int, keys: int, causal: bool) -> int:
+    """Keys that the ``query``-th tile attends to: the last query sees all, the others whole tiles of 128 less."""
+    return keys - queries + (query + 1) * PARTITIONS if causal else keys
+
+
+def blocks(heads: int, queries: int, keys: int, causal: bool) -> list[Block]:
+    """All blocks in order: of each head by groups of query tiles, of each group by sections."""
+    found = []
+    for head in range(heads):
+        for group in parts(queries // PARTITIONS, GROUP):
+            for section in parts(keys, SECTION):
+                for query in range(group.start, group.stop):
+                    end = reach(query, queries, keys, causal)
+                    if section.start >= end:
+                        continue
+                    stop = min(section.stop, end)
+                    chunks = parts(stop - section.start, CHUNK)
+                    found.append(
+                        Block(
+                            head=head, query=query, first=section.start == 0, last=section.stop >= end,
+                            keys=tuple(slice(section.start + c.start, section.start + c.stop) for c in chunks),
+                            diagonal=causal and stop == end,
+                        )
+                    )  # fmt: skip
+    return found
+
+
+def steps(chunks: list[int]) -> list[tuple[str, int, int]]:
+    """What to do when, as (step, block, chunk), for blocks of so many chunks.
+
+    Beside the ``scores`` of each chunk goes a chunk of the block before, whose maximum is known: its
+    ``exponentials``, the ``turn`` of the chunk before that one, the ``values`` of the one before. So every engine has
+    work in each turn that waits for nothing of the same turn.
+    """
+    order: list[tuple[str, int, int]] = []
+    line = [(block, chunk) for block, count in enumerate(chunks) for chunk in range(count)]
+    done = known = 0
+    for block, count in enumerate(chunks):
+        for chunk in range(count):
+            order.append(("scores", block, chunk))
+            if done < known:
+                order += _behind(line, done)
+                done += 1
+        known += count
+    for late in range(done, len(line) + 2):
+        order += _behind(line, late)
+    return order
+
+
+def _behind(line: list[tuple[int, int]], at: int) -> list[tuple[str, int, int]]:
+    """The steps of the ``at``-th turn that follow scores."""
+    found = (("exponentials", at), ("turn", at - 1), ("values", at - 2))
+    return [(step, *line[place]) for step, place in found if 0 <= place < len(line)]
+
+
+@lru_cache
+def on_scalar(generation: int, turn: int) -> bool:
+    """Whether ScalarE takes the ``turn``-th copy of probabilities out of PSUM, so that it works as long as VectorE.
+
+    NeuronCore-v2: two of three; v3: every other one; v4, where VectorE has an exponential of its own: all.
+    """
+    return turn % 3 > 0 if generation == 2 else generation == 4 or turn % 2 > 0
+
+
+@nki.jit
+def prefill(qT: Tensor, kT: Tensor, v: Tensor, scale: float | None = None, causal: bool = True,
+            with_lse: bool = False) -> Tensor:  # fmt: skip
+    """``softmax(scale · q · kᵀ) · v`` of every head.
+
+    Args:
+        qT: [heads, d, queries], d at most 128. Sequences of a batch are more heads.
+        kT: [kv_heads, d, keys]; head h has the keys and values of ``h * kv_heads // heads``.
+        v: [kv_heads, 128, keys / 128, d]: key ``t * 128 + p`` at [p, t], so that a partition finds long rows.
+        scale: 1/√d unless given.
+        causal: the last query attends to all keys, the one before to all but the last, and so on.
+        with_lse: return the logarithm of the sum of exp as well, which the backward pass takes.
+
+    Queries and keys are multiples of 128.
+
+    Returns:
+        o [heads, 128, queries / 128, d], rows as those of v; with ``with_lse`` also float32
+        [heads, 128, queries / 128].
+    """
+    heads, dim, queries = dimensions("attention.prefill", "qT", qT, 3)
+    _check(qT, kT, v, causal)
+    keys, tiles = kT.shape[2], queries // PARTITIONS
+    out = result((heads, PARTITIONS, tiles, dim), qT.dtype)
+    work = blocks(heads, queries, keys, causal)
+    at = _Prefill(qT, kT, v, out, softmax_scale(scale, dim), causal)
+    for step, index, chunk in steps([len(block.keys) for block in work]):
+        block = work[index]
+        if step == "scores":
+            at.scores(block, chunk)
+        elif step == "exponentials":
+            at.exponentials(block, chunk)
+        elif step == "turn":
+            at.turn(block, chunk)
+        else:
+            at.values(block, chunk)
+            if chunk == len(block.keys) - 1:
+                at.finish(block)
+    if not with_lse:
+        return out
+    lse = result((heads, PARTITIONS, tiles), nl.float32)
+    for head in range(heads):
+        nisa.dma_copy(dst=lse[head], src=at.logarithms(head))
+    return out, lse
+
+
+def _check(qT: Tensor, kT: Tensor, v: Tensor, causal: bool) -> None:
+    """Whether the shapes of queries, keys and values agree."""
+    name = "attention.prefill"
+    heads, dim, queries = qT.shape
+    kv_heads, depth, keys = dimensions(name, "kT", kT, 3)
+    require(dim <= PARTITIONS, name, "d of qT", dim, f"at most {PARTITIONS}")
+    multiple(name, "heads of qT", heads, kv_heads)
+    multiple(name, "queries of qT", queries, PARTITIONS)
+    tiles = multiple(name, "keys of kT", keys, PARTITIONS)
+    same(name, "d of kT", depth, dim)
+    same(name, "shape of v", tuple(v.shape), (kv_heads, PARTITIONS, tiles, dim))
+    require(not causal or keys >= queries, name, "keys of kT", keys, f"at least the {queries} queries: causal")
+
+
+class _Prefill(nl.NKIObject):
+    """Where the kernel is: the tiles in SBUF and PSUM, and the sums of the query tiles under way."""
+
+    def __init__(self, qT: Tensor, kT: Tensor, v: Tensor, out: Tensor, scale: float, causal: bool) -> None:
+        self.qT, self.kT, self.v, self.out, self.scale = qT, kT, v, out, scale
+        self.share = qT.shape[0] // kT.shape[0]
+        self.keep = kT.shape[2] <= RESIDENT
+        self.generation = int(nisa.get_nc_version())
+        self.ones: Tensor = identity(nl.bfloat16) if causal else None
+        self.mask: Tensor = above_diagonal(nl.bfloat16) if causal else None
+        self.copies = 0
+        self.tiles: dict[tuple[Any, ...], Any] = {}
+        """By what and where: query groups, chunks of keys and values, results; scores, probabilities, statistics."""
+
+    # --- what is loaded -----------------------------------------------------------------------------------
+
+    def _queries(self, block: Block) -> Tensor:
+        """The block's columns of qT."""
+        group = block.query // GROUP
+        columns = parts(self.qT.shape[2], GROUP * PARTITIONS)[group]
+        if ("q", block.head) not in self.tiles or self.tiles["q", block.head][0] != group:
+            self.tiles["q", block.head] = group, loaded(self.qT[block.head, :, columns])
+        start = block.query % GROUP * PARTITIONS
+        return self.tiles["q", block.head][1][:, start : start + PARTITIONS]
+
+    def _chunk(self, what: str, block: Block, chunk: int) -> Tensor:
+        """A whole chunk of keys or values: held as long as the kernel needs it, else read again for each group."""
+        index, head = block.keys[chunk].start // CHUNK, block.head // self.share
+        key = what, head, index, *(() if self.keep else (block.head, block.query // GROUP))
+        if key not in self.tiles:
+            columns = parts(self.kT.shape[2], CHUNK)[index]
+            if what == "k":
+                self.tiles[key] = loaded(self.kT[head, :, columns])
+            else:
+                rows = slice(columns.start // PARTITIONS, columns.stop // PARTITIONS)
+                self.tiles[key] = loaded(self.v[head, :, rows, :])
+        return self.tiles[key]
+
+    def _column(self, what: str, block: Block) -> Tensor:
+        """A query tile's float32 per row, beside those of its head's other tiles."""
+        if (what, block.head) not in self.tiles:
+            self.tiles[what, block.head] = tile((PARTITIONS, self.qT.shape[2] // PARTITIONS), nl.float32)
+        return self.tiles[what, block.head][:, block.query : block.query + 1]
+
+    # --- the steps ----------------------------------------------------------------------------------------
+
+    def scores(self, block: Block, chunk: int) -> None:
+        """q · kᵀ of a chunk in PSUM, then scaled in SBUF, and the running maximum."""
+        keys, queries = self._chunk("k", block, chunk), self._queries(block)
+        width = block.keys[chunk].stop - block.keys[chunk].start
+        product = bank(PARTITIONS, width)
+        for part in parts(width, BANK):
+            nisa.nc_matmul(dst=product[:, part], stationary=queries, moving=keys[:, part])
+        last = chunk == len(block.keys) - 1
+        if last and block.diagonal:
+            hidden = product[:, width - PARTITIONS : width]
+            nisa.nc_matmul(dst=hidden, stationary=self.ones, moving=self.mask, accumulate=True)
+        scaled = tile((PARTITIONS, width), nl.float32)
+        if chunk == 0:
+            self.tiles["most", *block.key] = (
+                self._column("m", block) if block.first else tile((PARTITIONS, 1), nl.float32)
+            )
+        most = self.tiles["most", *block.key]
+        nisa.tensor_scalar_reduce(
+            dst=scaled, data=product, op0=nl.multiply, operand0=self.scale, reduce_op=nl.maximum, reduce_res=most,
+            reduce_cmd=nisa.reduce_cmd.load_reduce if chunk else nisa.reduce_cmd.reset_reduce,
+            reduce_init=most if chunk else None, reduce_res_negate=last and self.generation < 4,
+        )  # fmt: skip
+        self.tiles["s", *block.key, chunk] = scaled
+
+    def exponentials(self, block: Block, chunk: int) -> None:
+        """Probabilities of a chunk and their running sum; of a later section also how much earlier sums shrink."""
+        if chunk == 0:
+            most = self.tiles["most", *block.key]
+            self.tiles["total", *block.key] = self._column("l", block) if block.first else tile(most.shape, nl.float32)
+            if not block.first:
+                before, after = self._column("m", block), self._higher(block, most)
+                shrink = tile(most.shape, nl.float32)
+                self._exp(shrink, before, after, None, first=True)
+                nisa.tensor_copy(dst=before, src=after, engine=nisa.engine.vector)
+                self.tiles["shrink", *block.key], self.tiles["most", *block.key] = shrink, after
+        scores = self.tiles.pop(("s", *block.key, chunk))
+        made = tile(scores.shape, self.v.dtype)
+        self._exp(made, scores, self.tiles["most", *block.key], self.tiles["total", *block.key], first=chunk == 0)
+        self.tiles["p", *block.key, chunk] = made
+
+    def _higher(self, block: Block, most: Tensor) -> Tensor:
+        """The maximum of this section and those before; both negated where exp is ScalarE's."""
+        higher = tile((PARTITIONS, 1), nl.float32)
+        op = nl.minimum if self.generation < 4 else nl.maximum
+        nisa.tensor_tensor(dst=higher, data1=self._column("m", block), data2=most, op=op)
+        return higher
+
+    def _exp(self, dst: Tensor, data: Tensor, most: Tensor, total: Tensor | None, *, first: bool) -> None:
+        """exp(data - maximum), and in ``total`` the sum since the ``first``; without it data are maxima themselves.
+
+        VectorE of NeuronCore-v4 subtracts the maximum, ScalarE adds the negated one; so the maxima of earlier
+        sections, as data, are negated too.
+        """
+        if self.generation == 4:
+            again = total is not None and not first
+            nisa.exponential(
+                dst=dst, src=data, max_value=most, reduce_res=total, reduce_init=total if again else 0.0,
+                reduce_cmd=nisa.reduce_cmd.load_reduce if again else nisa.reduce_cmd.reset_reduce,
+            )  # fmt: skip
+            return
+        nisa.activation(
+            dst=dst, op=nl.exp, data=data, scale=-1.0 if total is None else 1.0, bias=most, reduce_op=nl.add,
+            reduce_res=total, reduce_cmd=nisa.reduce_cmd.reset_reduce if first else nisa.reduce_cmd.reduce,
+        )  # fmt: skip
+
+    def turn(self, block: Block, chunk: int) -> None:
+        """The probabilities of a chunk with keys on partitions."""
+        made = self.tiles.pop(("p", *block.key, chunk))
+        columns = parts(made.shape[1], PARTITIONS)
+        turned = bank(PARTITIONS, made.shape[1], made.dtype)
+        for part in columns:
+            nisa.nc_transpose(dst=turned[:, part], data=made[:, part])
+        held = tile(made.shape, made.dtype)
+        copied(held, turned, scalar=on_scalar(self.generation, self.copies))
+        self.copies += 1
+        self.tiles["t", *block.key, chunk] = held
+
+    def values(self, block: Block, chunk: int) -> None:
+        """The chunk's probabilities times values, added up in PSUM over the section."""
+        turned, held = self.tiles.pop(("t", *block.key, chunk)), self._chunk("v", block, chunk)
+        if chunk == 0:
+            self.tiles["o", *block.key] = bank(PARTITIONS, self.qT.shape[1])
+        product = self.tiles["o", *block.key]
+        for index, part in enumerate(parts(turned.shape[1], PARTITIONS)):
+            nisa.nc_matmul(
+                dst=product, stationary=turned[:, part], moving=held[:, index, :], accumulate=chunk + index > 0
+            )
+
+    def finish(self, block: Block) -> None:
+        """A section's products join the sums; after the last they are divided, and a full group is stored."""
+        sums = self.tiles.pop(("o", *block.key))
+        total = self._column("l", block)
+        if not (block.first and block.last):
+            sums = self._joined(block, sums, total)
+        if not block.last:
+            return
+        inverse = tile((PARTITIONS, 1), nl.float32)
+        nisa.reciprocal(dst=inverse, data=total)
+        group = parts(self.out.shape[2], GROUP)[block.query // GROUP]
+        place = block.query - group.start
+        if place == 0:
+            self.tiles["out", block.head] = tile((PARTITIONS, group.stop - group.start, sums.shape[1]), self.out.dtype)
+        ready = self.tiles["out", block.head]
+        nisa.tensor_scalar(dst=ready[:, place, :], data=sums, op0=nl.multiply, operand0=inverse)
+        if block.query == group.stop - 1:
+            nisa.dma_copy(dst=self.out[block.head, :, group, :], src=ready)
+
+    def _joined(self, block: Block, sums: Tensor, total: Tensor) -> Tensor:
+        """The sums of a tile over the sections so far, in SBUF."""
+        key = "sums", block.head, block.query
+        if block.first:
+            self.tiles[key] = tile(sums.shape, nl.float32)
+            nisa.tensor_copy(dst=self.tiles[key], src=sums, engine=nisa.engine.vector)
+            return self.tiles[key]
+        held, shrink, more = (self.tiles[name] for name in (key, ("shrink", *block.key), ("total", *block.key)))
+        nisa.scalar_tensor_tensor(dst=held, data=held, op0=nl.multiply, operand0=shrink, op1=nl.add, operand1=sums)
+        nisa.scalar_tensor_tensor(dst=total, data=total, op0=nl.multiply, operand0=shrink, op1=nl.add, operand1=more)
+        return self.tiles.pop(key) if block.last else held
+
+    def logarithms(self, head: int) -> Tensor:
+        """maximum + log(sum) of every query of a head."""
+        most, total = self.tiles["m", head], self.tiles["l", head]
+        found = tile(total.shape, nl.float32)
+        nisa.activation(dst=found, op=nl.log, data=total)
+        op = nl.subtract if self.generation < 4 else nl.add
+        nisa.tensor_tensor(dst=found, data1=found, data2=most, op=op)
+        return found
