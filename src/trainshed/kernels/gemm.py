@@ -1,0 +1,260 @@
+"""Matrix products: ``y[m, n] = x[m, k] · w[k, n]`` for any sizes.
+
+Both operands come with k first, as the rows of TensorE's array want it: ``x`` is [k, m] (what a product leaves whose
+operands were exchanged, see ``turned``), ``w`` is [k, n] or, so that DMAs find long rows, [blocks, k, width]
+(``gemm_layout.arranged``). Blocks: ``kernels.blocks``. On several cores each takes a share of the columns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import trainshed.nki as nki
+import trainshed.nki.isa as nisa
+import trainshed.nki.language as nl
+from trainshed.kernels.blocks import Blocks, blocks
+from trainshed.kernels.common import PARTITIONS, Tensor, loaded, require, sbuf, target, up
+
+#: What the blocks are called by the dtype of an operand.
+KINDS = {
+    "bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "float8_e4m3": "fp8", "float8_e4m3fn": "fp8",
+    "float8_e5m2": "fp8", "float8_e4m3fn_x4": "mxfp8", "float8_e5m2_x4": "mxfp8", "float4_e2m1fn_x4": "mxfp4",
+}  # fmt: skip
+
+
+@nki.jit
+def matmul(x: Tensor, w: Tensor, x_scale: Tensor = None, w_scale: Tensor = None, columns: int | None = None) -> Tensor:
+    """``x`` [k, m] and ``w`` [k, n] or [blocks, k, width] of bf16, fp16, fp32 or fp8 give ``y`` [m, n].
+
+    Args:
+        x: the left operand, contraction first.
+        w: the right operand, in the same dtype (or the other fp8).
+        x_scale: float32 [m, 1], by which each row of y is multiplied, as ``quantise.rows`` makes them; or None.
+        w_scale: float32 [1, n], by which each column of y is multiplied; or None.
+        columns: n, where the last of the blocks of w is filled up; default all columns of w.
+
+    Returns y in the dtype of x, of fp8 operands in bf16; sums are float32. FP8 runs two tiles of k at a time (double
+    row) from NeuronCore-v3 on.
+    """
+    k, m = x.shape
+    wide = w.shape[-1] if len(w.shape) == 2 else w.shape[0] * w.shape[2]
+    n = wide if columns is None else columns
+    kinds = (KINDS.get(str(x.dtype), ""), KINDS.get(str(w.dtype), ""))
+    require(kinds[0] in ("bf16", "fp16", "fp32", "fp8"), "gemm.matmul", "dtype of x", x.dtype, "bf16, fp16, fp32, fp8")
+    require(kinds[1] == kinds[0], "gemm.matmul", "dtype of w", w.dtype, f"{x.dtype}, as x")
+    require(w.shape[-2] == k, "gemm.matmul", "k of w", w.shape[-2], f"{k}, as x")
+    cut = blocks(m, k, n, kinds[0], target(), nl.num_programs(0))
+    _check_blocks("gemm.matmul", w, 3, n, wide, cut)
+    out = nl.bfloat16 if kinds[0] == "fp8" else x.dtype
+    y = nl.ndarray((m, n), dtype=out, buffer=nl.shared_hbm)
+    _product(y, (x, None), (w, None), (x_scale, w_scale), cut)
+    return y
+
+
+@nki.jit
+def matmul_mx(x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor, depth: int, columns: int | None = None) -> Tensor:
+    """MX operands, quantised beforehand and laid out as they lie in SBUF, give ``y`` [m, n] in bf16 (NeuronCore-v4).
+
+    Args:
+        x: [partitions, steps, m] containers of four elements of k, MXFP8 or MXFP4 (``gemm_layout.mx_rows``).
+        x_scale: uint8 [partitions / 8, steps, m]: one scale for 8 partitions of 4 elements.
+        w: [partitions, steps, n] or [blocks, partitions, steps, width]; the format may differ from x's.
+        w_scale: uint8, as ``w`` with an eighth of the partitions.
+        depth: k; the containers hold zeros where k is no multiple of theirs.
+        columns: n, where the last of the blocks of w is filled up; default all columns of w.
+    """
+    _, _, m = x.shape
+    wide = w.shape[-1] if len(w.shape) == 3 else w.shape[0] * w.shape[3]
+    n = wide if columns is None else columns
+    kinds = (KINDS.get(str(x.dtype), ""), KINDS.get(str(w.dtype), ""))
+    for at, name in enumerate(("x", "w")):
+        require(kinds[at][:2] == "mx", "gemm.matmul_mx", f"dtype of {name}", (x, w)[at].dtype, "a packed MX format")
+    cut = blocks(m, depth, n, max(kinds), target(), nl.num_programs(0))
+    shape = (cut.depth, cut.steps)
+    require(x.shape[:2] == shape, "gemm.matmul_mx", "shape of x", x.shape, f"({shape[0]}, {shape[1]}, m)")
+    require(w.shape[-3:-1] == shape, "gemm.matmul_mx", "shape of w", w.shape, f"(…, {shape[0]}, {shape[1]}, n)")
+    _check_blocks("gemm.matmul_mx", w, 4, n, wide, cut)
+    y = nl.ndarray((m, n), dtype=nl.bfloat16, buffer=nl.shared_hbm)
+    _product(y, (x, x_scale), (w, w_scale), (None, None), cut)
+    return y
+
+
+def _check_blocks(kernel: str, w: Tensor, dimensions: int, n: int, wide: int, cut: Blocks) -> None:
+    """Whether w is whole, or lies in the blocks of columns that the kernel takes."""
+    if len(w.shape) == dimensions:
+        found = (w.shape[0], w.shape[-1])
+        require(found == (cut.columns, cut.width), kernel, "blocks of w", found, f"({cut.columns}, {cut.width})")
+    require(0 < n <= wide, kernel, "columns", n, f"1 to {wide}")
+
+
+def _product(y: Tensor, x: Any, w: Any, scales: Any, cut: Blocks) -> None:
+    """Blocks of rows one after the other; past each go this core's blocks of columns.
+
+    Operands are pairs of the data and, of MX, their scales.
+    """
+    m, n = y.shape
+    share = cut.columns // nl.num_programs(0)
+    first = nl.program_id(0) * share
+    kept: list[Any] = []
+    for top in nl.affine_range(up(m, cut.rows)):
+        rows = slice(top * cut.rows, min((top + 1) * cut.rows, m))
+        factors = _row_factors(scales[0], rows)
+        x_tiles: list[Any] = []
+        out: list[Any] = []
+        for block in nl.affine_range(first, first + share):
+            start = block * cut.width
+            if start >= n:
+                continue
+            columns = slice(start, min(start + cut.width, n))
+            if not cut.x_stays:
+                x_tiles = []
+            w_tiles = kept[block - first] if cut.w_stays and top > 0 else []
+            sums = _sums(x, rows, x_tiles, (w, block, columns), w_tiles, cut)
+            if cut.w_stays and top == 0:
+                kept.append(w_tiles)
+            place = (block - first) % cut.stored
+            if place == 0:
+                group = slice(start, min(start + cut.stored * cut.width, (first + share) * cut.width, n))
+                out = _outputs(y, rows, group)
+            into = slice(start - group.start, columns.stop - group.start)
+            _evict(out, into, sums, factors, _column_factors(scales[1], columns, rows), block)
+            if columns.stop == group.stop:
+                _store(y, rows, group, out)
+
+
+def _sums(x: Any, rows: slice, x_tiles: list[Any], w: Any, w_tiles: list[Any], cut: Blocks) -> list[Tensor]:
+    """A block of the result in PSUM, a bank per tile of rows; operands are loaded when first needed."""
+    of, block, columns = w
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    sums: list[Tensor] = []
+    for tile in nl.affine_range(up(height, PARTITIONS)):
+        tall = min(PARTITIONS, height - tile * PARTITIONS)
+        sums.append(nl.ndarray((_even(tall, of[1]), width), dtype=nl.float32, buffer=nl.psum))
+    for step in nl.affine_range(0, cut.steps, cut.pair):
+        if step // cut.x_steps == len(x_tiles):
+            _load(x_tiles, x, rows, step, cut.x_steps, cut)
+        if step // cut.w_steps == len(w_tiles):
+            if len(of[0].shape) == (3 if of[1] is None else 4):
+                scale = None if of[1] is None else of[1][block]
+                _load(w_tiles, (of[0][block], scale), slice(0, width), step, cut.w_steps, cut)
+            else:
+                _load(w_tiles, of, columns, step, cut.w_steps, cut)
+        left, right = x_tiles[step // cut.x_steps], w_tiles[step // cut.w_steps]
+        for tile in nl.affine_range(len(sums)):
+            part = slice(tile * PARTITIONS, tile * PARTITIONS + sums[tile].shape[0])
+            _multiply(sums[tile], left, step % cut.x_steps, part, right, step % cut.w_steps, step, cut)
+    return sums
+
+
+def _multiply(sums: Tensor, left: Any, at: int, part: slice, right: Any, beside: int, step: int, cut: Blocks) -> None:
+    """One tile of k, or a pair, of one tile of rows."""
+    if left[1] is not None:
+        nisa.nc_matmul_mx(
+            dst=sums, stationary=left[0][:, at, part], moving=right[0][:, beside, 0 : sums.shape[1]],
+            stationary_scale=left[1][:, step, part], moving_scale=right[1][:, step, 0 : sums.shape[1]],
+        )  # fmt: skip
+    elif cut.pair == 2 and cut.rest != step + 1:
+        deep = cut.depth + (step < cut.rest)
+        nisa.nc_matmul(
+            dst=sums, stationary=left[0][0:deep, at : at + 2, part], moving=right[0][0:deep, beside : beside + 2, :],
+            perf_mode=nisa.matmul_perf_mode.double_row,
+        )  # fmt: skip
+    else:  # a pair whose tiles differ in depth is two
+        for more in nl.affine_range(cut.pair):
+            deep = cut.depth + (step + more < cut.rest)
+            nisa.nc_matmul(
+                dst=sums, stationary=left[0][0:deep, at + more, part], moving=right[0][0:deep, beside + more, :]
+            )
+
+
+def _load(tiles: list[Any], of: Any, columns: slice, step: int, steps: int, cut: Blocks) -> None:
+    """Append tiles of k from ``step`` on of an operand [k, …], or of MX [partitions, steps, …] with all its scales."""
+    stop = min(step + steps, cut.steps)
+    data, scale = of
+    width = columns.stop - columns.start
+    if scale is not None:
+        scales = tiles[0][1] if len(tiles) > 0 else _scales(scale, columns)
+        tile = sbuf((cut.depth, stop - step, scales.shape[2]), data.dtype)
+        if width % 2:
+            nisa.memset(dst=tile[:, :, width:], value=0)
+        nisa.dma_copy(dst=tile[:, :, 0:width], src=data[:, step:stop, columns])
+        tiles.append((tile, scales))
+        return
+    tile = sbuf((cut.depth + (step < cut.rest), stop - step, width), data.dtype)
+    whole = cut.depth * cut.steps
+    view = data[0:whole, columns].reshape_dim(0, (cut.depth, cut.steps))
+    nisa.dma_copy(dst=tile[0 : cut.depth, :, :], src=view[:, step:stop, :])
+    if step < cut.rest:
+        last = min(stop, cut.rest)
+        view = data[whole + step : whole + last, columns].expand_dim(0)
+        nisa.dma_copy(dst=tile[cut.depth : cut.depth + 1, 0 : last - step, :], src=view)
+    tiles.append((tile, None))
+
+
+def _scales(scale: Tensor, columns: slice) -> Tensor:
+    """All scales of a block, in the first four partitions of each quadrant; of an odd column more, as its data."""
+    eighths, steps, width = scale.shape[0], scale.shape[1], columns.stop - columns.start
+    tile = sbuf((eighths * 8, steps, width + width % 2), nl.uint8)
+    if width % 2:
+        nisa.memset(dst=tile[:, :, width:], value=0)
+    for quadrant in nl.affine_range(eighths // 4):
+        nisa.dma_copy(
+            dst=tile[quadrant * 32 : quadrant * 32 + 4, :, 0:width],
+            src=scale[quadrant * 4 : quadrant * 4 + 4, :, columns],
+        )
+    return tile
+
+
+def _even(size: int, scale: Tensor) -> int:
+    return size if scale is None else size + size % 2
+
+
+def _outputs(y: Tensor, rows: slice, columns: slice) -> list[Tensor]:
+    """Tiles of SBUF for results, one per tile of rows."""
+    height, out = rows.stop - rows.start, []
+    for tile in nl.affine_range(up(height, PARTITIONS)):
+        out.append(sbuf((min(PARTITIONS, height - tile * PARTITIONS), columns.stop - columns.start), y.dtype))
+    return out
+
+
+def _evict(out: list[Tensor], columns: slice, sums: list[Tensor], rows: Any, by_column: Tensor, turn: int) -> None:
+    """Sums out of PSUM, rounded and scaled: VectorE and ScalarE by turns, as either has a bank ready."""
+    for tile in nl.affine_range(len(sums)):
+        dst = out[tile][:, columns]
+        src = sums[tile][0 : dst.shape[0], :]
+        row = None if rows is None else rows[tile]
+        if by_column is not None:
+            nisa.scalar_tensor_tensor(
+                dst=dst, data=src, op0=nl.multiply, operand0=1.0 if row is None else row, op1=nl.multiply,
+                operand1=by_column[0 : dst.shape[0], :],
+            )  # fmt: skip
+        elif (tile + turn) % 2:
+            nisa.activation(dst=dst, op=nl.copy, data=src, scale=1.0 if row is None else row)
+        elif row is None:
+            nisa.tensor_copy(dst=dst, src=src, engine=nisa.vector_engine)
+        else:
+            nisa.tensor_scalar(dst=dst, data=src, op0=nl.multiply, operand0=row, engine=nisa.vector_engine)
+
+
+def _row_factors(scale: Tensor, rows: slice) -> list[Tensor] | None:
+    """The scales of a block of rows, a tile of 128 each."""
+    if scale is None:
+        return None
+    factors: list[Tensor] = []
+    for start in nl.affine_range(rows.start, rows.stop, PARTITIONS):
+        factors.append(loaded(scale[start : min(start + PARTITIONS, rows.stop), :]))
+    return factors
+
+
+def _column_factors(scale: Tensor, columns: slice, rows: slice) -> Tensor:
+    """The scales of a block of columns, the same in every partition."""
+    if scale is None:
+        return None
+    partitions = min(PARTITIONS, rows.stop - rows.start)
+    return loaded(scale[:, columns].broadcast(0, partitions))
+
+
+def _store(y: Tensor, rows: slice, columns: slice, out: list[Tensor]) -> None:
+    for tile in nl.affine_range(len(out)):
+        top = rows.start + tile * PARTITIONS
+        nisa.dma_copy(dst=y[top : top + out[tile].shape[0], columns], src=out[tile])

@@ -1,0 +1,30 @@
+"""The library: every kernel under its name."""
+
+import inspect
+
+from trainshed.core.dtypes import BYTES
+from trainshed.kernels.library import library
+from trainshed.ops.base import DeviceOps
+
+
+def test_names_are_rooms_and_variants():
+    assert {"gemm.matmul", "gemm.matmul_mx"} <= set(library())
+    for name, one in library().items():
+        assert one.name == name
+        assert name.count(".") == 1
+
+
+def test_entries_are_complete():
+    for one in library().values():
+        assert one.shapes, one.name
+        assert set(one.dtypes) <= set(BYTES), one.name
+        assert set(one.tolerance) >= set(one.dtypes), one.name
+        assert all(set(shape) == set(one.axes) for shape in one.shapes), one.name
+
+
+def test_operators_are_formulas_of_ops():
+    for one in library().values():
+        if one.operator is not None:
+            found = one.operator(one.shapes[0], one.dtypes[0])
+            parameters = set(inspect.signature(getattr(DeviceOps, found.method)).parameters)
+            assert set(found.arguments) <= parameters - {"self", "what"}, one.name
