@@ -6,6 +6,7 @@ import pytest
 import trainshed.nki as nki
 from trainshed.core.errors import UserError
 from trainshed.kernels import attention
+from trainshed.kernels.attention_backward import backward
 from trainshed.kernels.attention_prefill import prefill
 
 CASES = [(item, shape, dtype) for item in attention.REFERENCES for shape in item.shapes for dtype in item.dtypes[:1]]
@@ -78,3 +79,27 @@ def test_prefill_refuses(change, message):
     shapes = {"qT": (2, 64, 128), "kT": (2, 64, 128), "v": (2, 128, 1, 64), **change}
     with pytest.raises(UserError, match=rf"^kernels\.attention\.prefill: {message}"):
         nki.simulate(prefill, target="trn2")(**{key: np.zeros(shape, np.float16) for key, shape in shapes.items()})
+
+
+SHAPES = {
+    "qT": (4, 64, 256), "q": (4, 128, 2, 64), "kT": (2, 64, 256), "k": (2, 128, 2, 64), "vT": (2, 64, 256),
+    "doT": (4, 64, 256), "do": (4, 128, 2, 64), "o": (4, 128, 2, 64), "lse": (4, 128, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"q": (4, 128, 1, 64)}, r"shape of q: \(4, 128, 1, 64\); expected \(4, 128, 2, 64\)"),
+        ({"doT": (4, 64, 128)}, r"shape of doT: \(4, 64, 128\); expected \(4, 64, 256\)"),
+        ({"lse": (4, 2, 128)}, "shape of lse"),
+        ({"kT": (3, 64, 256)}, "heads of qT: 4; expected a multiple of 3"),
+        ({"kT": (2, 64, 128), "vT": (2, 64, 128), "k": (2, 128, 1, 64)}, "keys of kT: 128; expected at least the 256"),
+        ({"kT": (2, 64, 65536), "vT": (2, 64, 65536), "k": (2, 128, 512, 64)}, "bytes per partition of sums"),
+    ],
+)
+def test_backward_refuses(change, message):
+    shapes = {**SHAPES, **change}
+    inputs = {key: np.zeros(shape, np.float32 if key == "lse" else np.float16) for key, shape in shapes.items()}
+    with pytest.raises(UserError, match=rf"^kernels\.attention\.backward: {message}"):
+        nki.simulate(backward, target="trn2")(**inputs)

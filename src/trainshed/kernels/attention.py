@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from trainshed.kernels.attention_backward import backward
 from trainshed.kernels.attention_prefill import prefill
 from trainshed.kernels.attention_tiles import PARTITIONS
 from trainshed.kernels.reference import Array, Inputs, Operator, Reference, Shape
@@ -13,6 +14,8 @@ from trainshed.numerics.formats import lookup
 
 #: NumPy's dtypes by the names of ``core.dtypes``.
 _STORED = {"bf16": "bfloat16", "fp16": "float16", "fp8": "float8_e4m3"}
+
+_AXES = ("heads", "kv_heads", "queries", "keys", "d")
 
 
 def drawn(generator: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
@@ -56,7 +59,7 @@ def _wide(array: Any) -> Array:
 
 
 def _prefill_inputs(shape: Shape, dtype: str, generator: np.random.Generator) -> Inputs:
-    heads, kv_heads, queries, keys, dim = (shape[name] for name in ("heads", "kv_heads", "queries", "keys", "d"))
+    heads, kv_heads, queries, keys, dim = (shape[name] for name in _AXES)
     return {
         "qT": turned(drawn(generator, (heads, queries, dim), dtype)),
         "kT": turned(drawn(generator, (kv_heads, keys, dim), dtype)),
@@ -78,6 +81,36 @@ def _prefill_values(inputs: Inputs) -> tuple[Array, ...]:
     return found, np.ascontiguousarray(logarithms.reshape(len(q), -1, PARTITIONS).transpose(0, 2, 1))
 
 
+def _backward_inputs(shape: Shape, dtype: str, generator: np.random.Generator, causal: bool) -> Inputs:
+    heads, kv_heads, queries, keys, dim = (shape[name] for name in _AXES)
+    sizes = ((heads, queries), (kv_heads, keys), (kv_heads, keys), (heads, queries))
+    q, k, v, do = (drawn(generator, (*size, dim), dtype) for size in sizes)
+    share = heads // kv_heads
+    weights, logarithms = _probabilities(_wide(q), np.repeat(_wide(k), share, 0), None, causal)
+    o = weights @ np.repeat(_wide(v), share, 0)
+    lse = np.ascontiguousarray(logarithms.reshape(heads, -1, PARTITIONS).transpose(0, 2, 1), np.float32)
+    return {
+        "qT": turned(q), "q": tiled(q), "kT": turned(k), "k": tiled(k), "vT": turned(v), "doT": turned(do),
+        "do": tiled(do), "o": tiled(o.astype(q.dtype)), "lse": lse, "causal": causal,
+    }  # fmt: skip
+
+
+def _backward_values(inputs: Inputs) -> tuple[Array, ...]:
+    q, do, k = (untiled(_wide(inputs[name])) for name in ("q", "do", "k"))
+    v, share, scale = _wide(inputs["vT"]).transpose(0, 2, 1), len(q) // len(k), q.shape[2] ** -0.5
+    keys, values = np.repeat(k, share, 0), np.repeat(v, share, 0)
+    weights, _ = _probabilities(q, keys, None, inputs["causal"])
+    output = weights @ values
+    changes = weights * (do @ values.transpose(0, 2, 1) - (do * output).sum(axis=2, keepdims=True)) * scale
+
+    def shared(gradient: Array) -> Array:
+        summed: Array = gradient.reshape(len(k), share, *gradient.shape[1:]).sum(axis=1)
+        return summed
+
+    dk, dv = changes.transpose(0, 2, 1) @ q, weights.transpose(0, 2, 1) @ do
+    return tiled(changes @ keys), tiled(shared(dk)), tiled(shared(dv))
+
+
 def _operator(causal: bool, direction: str = "forward") -> Any:
     def operator(shape: Shape, dtype: str) -> Operator:
         return Operator(
@@ -92,9 +125,6 @@ def _operator(causal: bool, direction: str = "forward") -> Any:
     return operator
 
 
-_AXES = ("heads", "kv_heads", "queries", "keys", "d")
-
-
 def _shapes(*sizes: tuple[int, ...]) -> tuple[Shape, ...]:
     return tuple(dict(zip(_AXES, each, strict=True)) for each in sizes)
 
@@ -107,7 +137,18 @@ def _prefill(name: str, causal: bool, shapes: tuple[Shape, ...]) -> Reference:
     )  # fmt: skip
 
 
+def _backward(name: str, causal: bool, shapes: tuple[Shape, ...]) -> Reference:
+    return Reference(
+        name=f"attention.{name}", kernel=backward, axes=_AXES, reference=_backward_values,
+        operator=_operator(causal, "backward"),
+        make_inputs=lambda shape, dtype, generator: _backward_inputs(shape, dtype, generator, causal),
+        tolerance={"bf16": 2.0**-6}, shapes=shapes,
+    )  # fmt: skip
+
+
 REFERENCES: tuple[Reference, ...] = (
     _prefill("prefill", False, _shapes((2, 1, 256, 384, 64), (1, 1, 128, 1280, 128), (1, 1, 128, 4224, 32))),
     _prefill("prefill_causal", True, _shapes((2, 2, 256, 256, 128), (3, 1, 128, 1152, 64), (1, 1, 1152, 1152, 96))),
+    _backward("backward", False, _shapes((2, 1, 256, 384, 64), (1, 1, 128, 1152, 128))),
+    _backward("backward_causal", True, _shapes((2, 2, 128, 256, 128), (3, 1, 256, 640, 32), (1, 1, 1152, 1152, 64))),
 )

@@ -1,0 +1,300 @@
+"""Backward pass of flash attention: dq, dk and dv from the logarithms of the sums that the forward pass saved.
+
+Scores are made anew, keys in blocks of 512, queries in tiles of 128 rows. With queries on partitions exp gives the
+probabilities and VectorE their gradients as TensorE wants them for dv and dk; only the gradients of the scores are
+turned, for dq. dv and dk add up in PSUM over the queries, dq in SBUF over the blocks of keys. TensorE has the most to
+do; it makes the scores of one tile while ScalarE and VectorE are at the one before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import trainshed.nki as nki
+import trainshed.nki.isa as nisa
+import trainshed.nki.language as nl
+from trainshed.kernels.attention_prefill import GROUP, reach
+from trainshed.kernels.attention_tiles import (
+    BANK,
+    PARTITIONS,
+    Tensor,
+    above_diagonal,
+    bank,
+    copied,
+    dimensions,
+    identity,
+    loaded,
+    multiple,
+    parts,
+    require,
+    result,
+    same,
+    softmax_scale,
+    tile,
+)
+
+#: Queries, or keys, that one DMA loads.
+PIECE = GROUP * PARTITIONS
+#: Queries whose operands stay in SBUF for all blocks of keys; of more, every block reads its own.
+RESIDENT = 8192
+#: Bytes per partition for what adds up in SBUF: dq of a head, and where heads share keys dk and dv.
+SUMS = 1 << 17
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One tile of queries against one block of keys."""
+
+    head: int
+    block: int
+    query: int
+    width: int
+    """Keys of the block that the tile attends to."""
+    diagonal: bool
+    """The last 128 of them are on the diagonal."""
+    first: bool
+    """The first block of this tile of queries."""
+    last: bool
+    closes: bool
+    """The last tile of queries of this block."""
+
+
+def units(heads: int, queries: int, keys: int, causal: bool) -> list[Unit]:
+    """All units: of each head by blocks of keys, of each block by tiles of queries."""
+    found, tiles = [], queries // PARTITIONS
+    for head in range(heads):
+        for index, block in enumerate(parts(keys, BANK)):
+            for query in range(tiles):
+                end = reach(query, queries, keys, causal)
+                if end > block.start:
+                    found.append(
+                        Unit(
+                            head=head, block=index, query=query, width=min(end, block.stop) - block.start,
+                            diagonal=causal and end <= block.stop, first=index == 0, last=end <= block.stop,
+                            closes=query == tiles - 1,
+                        )
+                    )  # fmt: skip
+    return found
+
+
+@nki.jit
+def backward(qT: Tensor, q: Tensor, kT: Tensor, k: Tensor, vT: Tensor, doT: Tensor, do: Tensor, o: Tensor, lse: Tensor,
+             scale: float | None = None, causal: bool = True) -> Tensor:  # fmt: skip
+    """Gradients of :func:`trainshed.kernels.attention_prefill.prefill`.
+
+    Args:
+        qT, doT: queries and the output's gradient, [heads, d, queries], d at most 128.
+        q, do, o: these and the output with tokens on partitions, [heads, 128, queries / 128, d]: token ``t * 128 + p``
+            at [p, t].
+        kT, vT: [kv_heads, d, keys].
+        k: [kv_heads, 128, keys / 128, d].
+        lse: float32 [heads, 128, queries / 128], as the forward pass returns it.
+        scale, causal: as in the forward pass.
+
+    Queries and keys are multiples of 128; sums of d float32 per query, and where heads share keys two per key, fit
+    into 128 KiB of each partition.
+
+    Returns:
+        dq as q, dk and dv as k.
+    """
+    _check(qT, q, kT, k, vT, doT, do, o, lse, causal)
+    heads, dim, queries = qT.shape
+    at = _Backward((qT, q, doT, do, o, lse), (kT, k, vT), softmax_scale(scale, dim), causal)
+    work = units(heads, queries, kT.shape[2], causal)
+    for turn in range(len(work) + 2):
+        if turn < len(work):
+            at.scores(work[turn])
+        if 1 <= turn <= len(work):
+            at.keys_and_values(work[turn - 1])
+        if turn >= 2:
+            at.queries(work[turn - 2])
+    return at.results
+
+
+def _check(qT: Tensor, q: Tensor, kT: Tensor, k: Tensor, vT: Tensor, doT: Tensor, do: Tensor, o: Tensor, lse: Tensor,
+           causal: bool) -> None:  # fmt: skip
+    """Whether all shapes agree."""
+    name = "attention.backward"
+    heads, dim, queries = dimensions(name, "qT", qT, 3)
+    kv_heads, depth, keys = dimensions(name, "kT", kT, 3)
+    require(dim <= PARTITIONS, name, "d of qT", dim, f"at most {PARTITIONS}")
+    share = multiple(name, "heads of qT", heads, kv_heads)
+    query_tiles, key_tiles = (
+        multiple(name, what, size, PARTITIONS) for what, size in (("queries of qT", queries), ("keys of kT", keys))
+    )
+    same(name, "d of kT", depth, dim)
+    rows = (heads, PARTITIONS, query_tiles, dim)
+    for what, tensor, shape in (
+        ("doT", doT, qT.shape), ("q", q, rows), ("do", do, rows), ("o", o, rows), ("lse", lse, rows[:3]),
+        ("vT", vT, kT.shape), ("k", k, (kv_heads, PARTITIONS, key_tiles, dim)),
+    ):  # fmt: skip
+        same(name, f"shape of {what}", tuple(tensor.shape), tuple(shape))
+    require(not causal or keys >= queries, name, "keys of kT", keys, f"at least the {queries} queries: causal")
+    sums = dim * 4 * (query_tiles + 2 * key_tiles * (share > 1))
+    require(sums <= SUMS, name, "bytes per partition of sums over queries and keys", sums, f"at most {SUMS}")
+
+
+class _Backward(nl.NKIObject):
+    """Where the kernel is: tiles in SBUF and PSUM, and the sums under way."""
+
+    def __init__(self, queries: tuple[Tensor, ...], keys: tuple[Tensor, ...], scale: float, causal: bool) -> None:
+        self.q = dict(zip(("qT", "q", "doT", "do", "o", "lse"), queries, strict=True))
+        self.k = dict(zip(("kT", "k", "vT"), keys, strict=True))
+        self.share = self.q["qT"].shape[0] // self.k["kT"].shape[0]
+        self.keep = self.q["qT"].shape[2] <= RESIDENT
+        self.scale, self.dim = scale, self.q["qT"].shape[1]
+        self.ones: Tensor = identity(nl.bfloat16) if causal else None
+        self.mask: Tensor = above_diagonal(nl.bfloat16) if causal else None
+        self.results = tuple(result(like.shape, like.dtype) for like in (self.q["q"], self.k["k"], self.k["k"]))
+        self.tiles: dict[Any, Any] = {}
+        """By name: operands with where they lie, sums, results that are not stored yet."""
+
+    # --- operands -----------------------------------------------------------------------------------------
+
+    def _piece(self, name: str, tensor: Tensor, head: int, start: int, *until: int) -> Tensor:
+        """The piece of a tensor with token ``start`` in it; it stays while head and ``until`` do."""
+        index = start // PIECE
+        where = head, *until
+        if self.tiles.get((name, index), (None,))[0] != where:
+            if name.endswith("T"):
+                view = tensor[head, :, parts(tensor.shape[2], PIECE)[index]]
+            else:
+                view = tensor[head, :, parts(tensor.shape[2], GROUP)[index], :]
+            self.tiles[name, index] = where, loaded(view)
+        return self.tiles[name, index][1]
+
+    def _query(self, name: str, unit: Unit) -> Tensor:
+        """A tile of 128 queries, as columns or as rows."""
+        until = () if self.keep else (unit.block,)
+        piece = self._piece(name, self.q[name], unit.head, unit.query * PARTITIONS, *until)
+        place = unit.query % GROUP
+        return piece[:, place * PARTITIONS : (place + 1) * PARTITIONS] if name.endswith("T") else piece[:, place, :]
+
+    def _keys(self, name: str, unit: Unit) -> Tensor:
+        """The block's keys, as columns or as rows."""
+        piece = self._piece(name, self.k[name], unit.head // self.share, unit.block * BANK, unit.head)
+        start = unit.block * BANK % PIECE
+        if name.endswith("T"):
+            return piece[:, start : start + unit.width]
+        return piece[:, start // PARTITIONS : (start + unit.width) // PARTITIONS, :]
+
+    def _logarithms(self, unit: Unit) -> Tensor:
+        """-lse of the tile's queries."""
+        name = "lse", unit.head
+        if name not in self.tiles:
+            held = loaded(self.q["lse"][unit.head])
+            self.tiles[name] = tile(held.shape, nl.float32)
+            nisa.tensor_scalar(dst=self.tiles[name], data=held, op0=nl.multiply, operand0=-1.0)
+        return self.tiles[name][:, unit.query : unit.query + 1]
+
+    def _delta(self, unit: Unit) -> Tensor:
+        """Σ do · o of the tile's queries, found for a whole piece with its first block of keys."""
+        group = unit.query // GROUP
+        name = "delta", unit.head, group
+        if name not in self.tiles:
+            start = unit.query * PARTITIONS
+            until = () if self.keep else (unit.block,)
+            o = self._piece("o", self.q["o"], unit.head, start, *until)
+            do = self._piece("do", self.q["do"], unit.head, start, *until)
+            products = tile(o.shape, nl.float32)
+            nisa.tensor_tensor(dst=products, data1=o, data2=do, op=nl.multiply)
+            self.tiles[name] = tile(o.shape[:2], nl.float32)
+            nisa.tensor_reduce(dst=self.tiles[name], op=nl.add, data=products, axis=2)
+        place = unit.query % GROUP
+        return self.tiles[name][:, place : place + 1]
+
+    # --- the steps ----------------------------------------------------------------------------------------
+
+    def scores(self, unit: Unit) -> None:
+        """Probabilities from q · kᵀ, and the gradients of the scores from do · vᵀ."""
+        product = bank(PARTITIONS, unit.width)
+        nisa.nc_matmul(dst=product, stationary=self._query("qT", unit), moving=self._keys("kT", unit))
+        if unit.diagonal:
+            hidden = product[:, unit.width - PARTITIONS : unit.width]
+            nisa.nc_matmul(dst=hidden, stationary=self.ones, moving=self.mask, accumulate=True)
+        gradients = bank(PARTITIONS, unit.width)
+        nisa.nc_matmul(dst=gradients, stationary=self._query("doT", unit), moving=self._keys("vT", unit))
+        weights = tile((PARTITIONS, unit.width), self.q["q"].dtype)
+        nisa.activation(dst=weights, op=nl.exp, data=product, scale=self.scale, bias=self._logarithms(unit))
+        changes = tile((PARTITIONS, unit.width), self.q["q"].dtype)
+        nisa.scalar_tensor_tensor(
+            dst=changes, data=gradients, op0=nl.subtract, operand0=self._delta(unit), op1=nl.multiply, operand1=weights
+        )
+        self.tiles["weights", unit] = weights, changes
+
+    def keys_and_values(self, unit: Unit) -> None:
+        """The tile's part of dv and dk, and the gradients of its scores turned."""
+        weights, changes = self.tiles.pop(("weights", unit))
+        columns = parts(unit.width, PARTITIONS)
+        self._added("dv", unit, weights, self._query("do", unit))
+        turned = bank(PARTITIONS, unit.width, changes.dtype)
+        for part in columns:
+            nisa.nc_transpose(dst=turned[:, part], data=changes[:, part])
+        held = tile(changes.shape, changes.dtype)
+        copied(held, turned, scalar=True)
+        self.tiles["turned", unit] = held
+        self._added("dk", unit, changes, self._query("q", unit))
+        if unit.closes:
+            self._closed("dv", unit, 1.0, 2)
+            self._closed("dk", unit, self.scale, 1)
+
+    def _added(self, name: str, unit: Unit, rows: Tensor, moving: Tensor) -> None:
+        """rowsᵀ · moving of each 128 keys, added up in PSUM over the block's queries."""
+        started = self.tiles.setdefault((name, "started"), set())
+        if not started:
+            self.tiles[name] = bank(PARTITIONS, BANK // PARTITIONS * self.dim).reshape((PARTITIONS, -1, self.dim))
+        for index, part in enumerate(parts(unit.width, PARTITIONS)):
+            nisa.nc_matmul(
+                dst=self.tiles[name][:, index, :], stationary=rows[:, part], moving=moving, accumulate=index in started
+            )
+            started.add(index)
+
+    def _closed(self, name: str, unit: Unit, factor: float, place: int) -> None:
+        """A block's dk or dv out of PSUM, to the sum over the heads that share it, and stored with its whole piece."""
+        count = len(self.tiles.pop((name, "started")))
+        product = self.tiles.pop(name)[:, :count, :]
+        kv_head, member = divmod(unit.head, self.share)
+        first, last = member == 0, member == self.share - 1
+        start = unit.block * BANK // PARTITIONS
+        held = None
+        if not (first and last):
+            shape = PARTITIONS, self.k["k"].shape[2], self.dim
+            if first and unit.block == 0:
+                self.tiles[name, "sum"] = tile(shape, nl.float32)
+            held = self.tiles[name, "sum"][:, start : start + count, :]
+        self._stored(name, self.results[place][kv_head], start, held, product, (factor, first, last))
+
+    def queries(self, unit: Unit) -> None:
+        """The tile's dq of this block, added to that of the blocks before."""
+        turned, keys = self.tiles.pop(("turned", unit)), self._keys("k", unit)
+        product = bank(PARTITIONS, self.dim)
+        for index, part in enumerate(parts(unit.width, PARTITIONS)):
+            nisa.nc_matmul(dst=product, stationary=turned[:, part], moving=keys[:, index, :], accumulate=index > 0)
+        held = None
+        if not (unit.first and unit.last):
+            if unit.first:
+                self.tiles["sum", unit.query] = tile((PARTITIONS, 1, self.dim), nl.float32)
+            held = self.tiles["sum", unit.query]
+        self._stored("dq", self.results[0][unit.head], unit.query, held, product.reshape((PARTITIONS, 1, self.dim)),
+                     (self.scale, unit.first, unit.last))  # fmt: skip
+
+    def _stored(self, name: str, target: Tensor, start: int, held: Tensor, product: Tensor,
+                how: tuple[float, bool, bool]) -> None:  # fmt: skip
+        """``held += factor * product``; the last time into the result, which goes out by groups of tiles."""
+        factor, first, last = how
+        dst = held
+        if last:
+            group = parts(target.shape[1], GROUP)[start // GROUP]
+            if start == group.start:
+                self.tiles[name, "out"] = tile((PARTITIONS, group.stop - group.start, self.dim), target.dtype)
+            place = start - group.start
+            dst = self.tiles[name, "out"][:, place : place + product.shape[1], :]
+        if first:
+            nisa.tensor_scalar(dst=dst, data=product, op0=nl.multiply, operand0=factor)
+        else:
+            nisa.scalar_tensor_tensor(
+                dst=dst, data=product, op0=nl.multiply, operand0=factor, op1=nl.add, operand1=held
+            )
+        if last and start + product.shape[1] == group.stop:
+            nisa.dma_copy(dst=target[:, group, :], src=self.tiles[name, "out"])

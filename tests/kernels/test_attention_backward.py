@@ -1,0 +1,61 @@
+"""How backward cuts its work, and the gradients against differences of the loss."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+import trainshed.nki as nki
+from trainshed.kernels import attention
+from trainshed.kernels.attention_backward import backward, units
+from trainshed.kernels.attention_prefill import reach
+
+BY_NAME = {item.name: item for item in attention.REFERENCES}
+
+
+@given(st.integers(1, 12), st.integers(0, 12), st.booleans())
+def test_units_cover_what_each_query_attends_to(queries, more, causal):
+    size, keys = queries * 128, (queries + more) * 128
+    covered, closed = {}, []
+    for unit in units(1, size, keys, causal):
+        assert unit.first == (unit.query not in covered)
+        covered[unit.query] = covered.get(unit.query, 0) + unit.width
+        assert unit.last == (covered[unit.query] == reach(unit.query, size, keys, causal))
+        assert unit.diagonal == (causal and unit.last)
+        closed += [unit.block] * unit.closes
+    assert covered == {query: reach(query, size, keys, causal) for query in range(queries)}
+    assert closed == list(range(-(-keys // 512)))
+
+
+def test_reference_is_the_slope_of_the_loss():
+    """Differences of sum(o * do) over single elements of q, k and v."""
+    rng = np.random.default_rng(3)
+    shape = {"heads": 2, "kv_heads": 1, "queries": 128, "keys": 128, "d": 4}
+    inputs = BY_NAME["attention.backward_causal"].inputs(shape, "bf16", rng)
+    found = [attention.untiled(item) for item in BY_NAME["attention.backward_causal"].reference(inputs)]
+    rows = {name: attention.untiled(inputs[name]).astype(float) for name in ("q", "k", "do")}
+    rows["v"] = inputs["vT"].transpose(0, 2, 1).astype(float)
+
+    def loss(**changed):
+        at = {**rows, **changed}
+        given_ = {"qT": attention.turned(at["q"]), "kT": attention.turned(at["k"]), "v": attention.tiled(at["v"])}
+        return (attention.untiled(BY_NAME["attention.prefill_causal"].reference(given_)[0]) * at["do"]).sum()
+
+    for name, gradient in zip(("q", "k", "v"), found, strict=True):
+        step = np.zeros_like(rows[name])
+        step[0, 17, 2] = 1e-4
+        slope = (loss(**{name: rows[name] + step}) - loss(**{name: rows[name] - step})) / 2e-4
+        np.testing.assert_allclose(gradient[0, 17, 2], slope, rtol=1e-5, atol=1e-8)
+
+
+def test_one_turn_of_a_tile_and_five_products():
+    shape = {"heads": 1, "kv_heads": 1, "queries": 512, "keys": 1024, "d": 128}
+    inputs = BY_NAME["attention.backward"].inputs(shape, "bf16", np.random.default_rng(1))
+    simulated = nki.simulate(backward, target="trn2", values=False)
+    simulated(**inputs)
+    items = [item for item in simulated.launch.cores[0].instructions if item.engine.name == "tensor"]
+    turned = [item for item in items if item.attributes.get("transpose")]
+    assert len(turned) == 4 * 8
+    assert sum(item.work["macs"] for item in items if "macs" in item.work) == 5 * 128**3 * 4 * 8
+    reads = sum(inputs[name].nbytes for name in ("qT", "q", "doT", "do", "o", "lse", "kT", "k", "vT"))
+    assert simulated.profile.hbm_read_bytes == reads
+    assert simulated.profile.psum_peak_banks <= 8
