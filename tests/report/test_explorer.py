@@ -18,7 +18,7 @@ import trainshed.nki.language as nl
 from trainshed.chip.timing.rates import rates
 from trainshed.core.errors import UserError
 from trainshed.report import explorer, explorer_tables
-from trainshed.report.explorer import schema, write_explorer
+from trainshed.report.explorer import check_explorer, schema, write_explorer
 from trainshed.report.explorer_summary import _level
 from trainshed.report.explorer_tables import active
 
@@ -239,7 +239,7 @@ def test_a_line_of_the_kernel_is_found_from_its_transfers_through_flow(tables):
     assert sorted(to_dma) == tables["DmaPacketAggregated"]["id"]
     assert all(rows["hbm_read_bytes"][i] or rows["hbm_write_bytes"][i] for i in to_dma.values())
     between = [edge for edge in edges if edge[3] == "Instruction"]
-    assert (1, 2) in {edge[:2] for edge in between}  # the first product waits for its second operand
+    assert {edge[:2] for edge in between} >= {(0, 2), (1, 2), (2, 5), (5, 6)}  # operands, product, exponential, store
     for start, end, table, _, gap in between:
         assert table == "Instruction"
         assert gap == rows["start_ts"][end] - rows["end_ts"][start] >= 0
@@ -400,7 +400,10 @@ def test_a_file_in_the_place_of_the_directory_is_refused(simulated, tmp_path):
     (tmp_path / "p").write_text("mine")
     with pytest.raises(UserError, match="not a directory"):
         export(simulated, tmp_path / "p")
+    with pytest.raises(UserError, match="not a directory"):
+        check_explorer(tmp_path / "p")
     assert (tmp_path / "p").read_text() == "mine"
+    check_explorer(tmp_path / "new")
 
 
 def test_an_error_on_the_way_leaves_nothing_behind(simulated, tmp_path, monkeypatch):

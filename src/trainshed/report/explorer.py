@@ -61,6 +61,11 @@ def schema() -> dict[str, list[Field]]:
     return found
 
 
+def check_explorer(directory: Path) -> None:
+    """Raise at once what ``write_explorer`` would raise of its directory, and without pyarrow."""
+    _Arrow({}).check(directory)
+
+
 def write_explorer(
     directory: Path, launch: Launch, clocks: Sequence[Clock], *, kernel: str, checked: Checked | None = None
 ) -> list[Path]:

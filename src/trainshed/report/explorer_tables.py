@@ -273,15 +273,18 @@ def _length(starts: Array, ends: Array) -> int:
 
 
 def flow(core: Core) -> Columns:
-    """``Flow``: what each instruction waited for last, and which transfer each DMA is; ids are ``Instruction``'s."""
-    cause = np.asarray(core.clock.cause, np.int64)
-    after = np.flatnonzero(cause >= 0)
+    """``Flow``: what each instruction waits for by data or memory, and which transfer each DMA is.
+
+    Ids are ``Instruction``'s.
+    """
+    waits = [(earlier, later) for later, every in enumerate(core.clock.waits) for earlier in every]
+    before, after = np.array(waits, np.int64).reshape(-1, 2).T
     own = core.transfers
     return {
-        "in_id": core.first + np.concatenate((cause[after], own)),
+        "in_id": core.first + np.concatenate((before, own)),
         "out_id": core.first + np.concatenate((after, own)), "in_table": "Instruction",
-        "out_table": ["Instruction"] * len(after) + ["DmaPacketAggregated"] * len(own),
-        "gap_time": np.concatenate((core.start[after] - core.end[cause[after]], np.zeros_like(own))),
+        "out_table": ["Instruction"] * len(before) + ["DmaPacketAggregated"] * len(own),
+        "gap_time": np.concatenate((core.start[after] - core.end[before], np.zeros_like(own))),
     }  # fmt: skip
 
 
