@@ -4,7 +4,7 @@ import inspect
 
 from trainshed.core.dtypes import BYTES
 from trainshed.kernels.library import library
-from trainshed.ops.base import DeviceOps
+from trainshed.ops.neuron import NeuronOps
 
 
 def test_names_are_rooms_and_variants():
@@ -26,5 +26,5 @@ def test_operators_are_formulas_of_ops():
     for one in library().values():
         if one.operator is not None:
             found = one.operator(one.shapes[0], one.dtypes[0])
-            parameters = set(inspect.signature(getattr(DeviceOps, found.method)).parameters)
+            parameters = set(inspect.signature(getattr(NeuronOps, found.method)).parameters)
             assert set(found.arguments) <= parameters - {"self", "what"}, one.name

@@ -25,16 +25,39 @@ _ROW = 4096
 _FEW = 4
 
 
+def up(size: int, of: int) -> int:
+    """How many of ``of`` cover ``size``."""
+    return -(-size // of)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Blocks:
-    """The blocks of y[m, n] = x[m, k] · w[k, n]."""
+class Rows:
+    """How rows of a tensor lie in partitions: partition p holds ``steps`` rows from ``p * steps`` on.
+
+    So what one partition takes of several rows is one piece of HBM.
+    """
 
     steps: int
-    """Tiles of k."""
     depth: int
-    """Partitions that a tile of k fills: partition p holds the rows ``p * steps`` and following of an operand."""
+    """Partitions that hold ``steps`` rows."""
     rest: int
-    """Rows of k that are left: one more partition in that many of the tiles."""
+    """Rows that are left, fewer than ``steps``, which one more partition holds."""
+
+    def partitions(self, step: int) -> int:
+        """Partitions that have a row at ``step``."""
+        return self.depth + (step < self.rest)
+
+
+def spread(rows: int) -> Rows:
+    """As many rows over as many of 128 partitions as they fill evenly."""
+    steps = up(rows, _TILE)
+    return Rows(steps=steps, depth=rows // steps, rest=rows % steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks(Rows):
+    """The blocks of y[m, n] = x[m, k] · w[k, n]. The rows that lie in partitions are those of k, in tiles (steps)."""
+
     pair: int
     """Tiles of k that one matmul takes (2: double row)."""
     rows: int
@@ -63,18 +86,14 @@ def _core(target: str) -> NeuronCore:
     return core
 
 
-def _up(size: int, of: int) -> int:
-    return -(-size // of)
-
-
 def _steps(k: int, dtype: str, core: NeuronCore) -> tuple[int, int, int, int]:
     """``steps``, ``depth``, ``rest`` and ``pair``."""
     _, packed = _HELD[dtype]
     if packed > 1:  # zeros fill what is left of a group of 32
-        steps = _up(k, packed * _TILE)
-        return steps, 32 * _up(k, packed * steps * 32), 0, 1
+        steps = up(k, packed * _TILE)
+        return steps, 32 * up(k, packed * steps * 32), 0, 1
     pair = 2 if dtype == "fp8" and float(core.depth["fp8"].value) > _TILE and k > 1 else 1
-    steps = pair * _up(k, pair * _TILE)
+    steps = pair * up(k, pair * _TILE)
     return steps, k // steps, k % steps, pair
 
 
@@ -93,15 +112,15 @@ def blocks(m: int, k: int, n: int, dtype: str, target: str, cores: int = 1) -> B
     core, (size, _) = _core(target), _HELD[dtype]
     steps, depth, rest, pair = _steps(k, dtype, core)
     row = int(float(core.sbuf.value)) // _TILE
-    tiles = _up(m, _TILE)
+    tiles = up(m, _TILE)
     whole = steps * min(m, _TILE) * size  # of one tile of rows, over all of k
     fit = min(row // 2 // whole, _BANKS, tiles)
     x_stays = fit >= min(_FEW, tiles)
-    passes = _up(tiles, fit if x_stays else _BANKS)
-    rows = min(m, _up(tiles, passes) * _TILE)
-    columns = cores * _up(n, cores * _BANK)
-    width = _up(n, columns)
-    banks = _up(rows, _TILE)
+    passes = up(tiles, fit if x_stays else _BANKS)
+    rows = min(m, up(tiles, passes) * _TILE)
+    columns = cores * up(n, cores * _BANK)
+    width = up(n, columns)
+    banks = up(rows, _TILE)
     return Blocks(
         steps=steps, depth=depth, rest=rest, pair=pair, rows=rows, width=width, columns=columns, x_stays=x_stays,
         w_stays=x_stays and passes > 1 and steps * columns // cores * width * size <= row // 4,

@@ -12,8 +12,8 @@ from typing import Any
 import trainshed.nki as nki
 import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
-from trainshed.kernels.blocks import Blocks, blocks
-from trainshed.kernels.common import PARTITIONS, Tensor, loaded, require, sbuf, target, up
+from trainshed.kernels.blocks import Blocks, blocks, up
+from trainshed.kernels.common import PARTITIONS, Tensor, load_rows, loaded, require, sbuf, target
 
 #: What the blocks are called by the dtype of an operand.
 KINDS = {
@@ -154,14 +154,14 @@ def _multiply(sums: Tensor, left: Any, at: int, part: slice, right: Any, beside:
             stationary_scale=left[1][:, step, part], moving_scale=right[1][:, step, 0 : sums.shape[1]],
         )  # fmt: skip
     elif cut.pair == 2 and cut.rest != step + 1:
-        deep = cut.depth + (step < cut.rest)
+        deep = cut.partitions(step)
         nisa.nc_matmul(
             dst=sums, stationary=left[0][0:deep, at : at + 2, part], moving=right[0][0:deep, beside : beside + 2, :],
             perf_mode=nisa.matmul_perf_mode.double_row,
         )  # fmt: skip
     else:  # a pair whose tiles differ in depth is two
         for more in nl.affine_range(cut.pair):
-            deep = cut.depth + (step + more < cut.rest)
+            deep = cut.partitions(step + more)
             nisa.nc_matmul(
                 dst=sums, stationary=left[0][0:deep, at + more, part], moving=right[0][0:deep, beside + more, :]
             )
@@ -180,15 +180,7 @@ def _load(tiles: list[Any], of: Any, columns: slice, step: int, steps: int, cut:
         nisa.dma_copy(dst=tile[:, :, 0:width], src=data[:, step:stop, columns])
         tiles.append((tile, scales))
         return
-    tile = sbuf((cut.depth + (step < cut.rest), stop - step, width), data.dtype)
-    whole = cut.depth * cut.steps
-    view = data[0:whole, columns].reshape_dim(0, (cut.depth, cut.steps))
-    nisa.dma_copy(dst=tile[0 : cut.depth, :, :], src=view[:, step:stop, :])
-    if step < cut.rest:
-        last = min(stop, cut.rest)
-        view = data[whole + step : whole + last, columns].expand_dim(0)
-        nisa.dma_copy(dst=tile[cut.depth : cut.depth + 1, 0 : last - step, :], src=view)
-    tiles.append((tile, None))
+    tiles.append((load_rows(data, cut, columns, step, stop), None))
 
 
 def _scales(scale: Tensor, columns: slice) -> Tensor:

@@ -41,7 +41,7 @@ class Reference:
     make_inputs: Callable[[Shape, str, np.random.Generator], Inputs]
     """The arguments of a shape and a dtype (a name of ``core.dtypes``, as ``bf16``), in the layout of the kernel."""
     reference: Callable[[Inputs], tuple[Array, ...]]
-    """What the kernel should return, in float64 and by NumPy alone; one array for each output."""
+    """What the kernel should return, in float64 (packed containers: their bits) and by NumPy alone, by output."""
     operator: Callable[[Shape, str], Operator] | None
     """The formula whose time should be the kernel's, of a shape and a dtype; None: there is none."""
     dtypes: tuple[str, ...] = ("bf16",)
@@ -70,6 +70,12 @@ class Reference:
             if np.shape(one) != good.shape:
                 raise UserError("output", where=f"kernel {self.name}", value=np.shape(one), expected=str(good.shape))
             scale = float(np.abs(good).max(initial=0.0)) or 1.0
-            difference = np.abs(np.asarray(one).astype(np.float64) - good).max(initial=0.0)
+            difference = np.abs(_plain(one).astype(np.float64) - good).max(initial=0.0)
             errors.append(float(difference) / scale)
         return float(np.max(errors))
+
+
+def _plain(values: Any) -> Array:
+    """An array; of packed containers the bits."""
+    found: Array = np.asarray(values)
+    return found.view(found.dtype[0]) if found.dtype.names else found
