@@ -7,9 +7,16 @@ import trainshed.nki as nki
 from trainshed.core.errors import UserError
 from trainshed.kernels import attention
 from trainshed.kernels.attention_backward import backward
+from trainshed.kernels.attention_decode import decode
 from trainshed.kernels.attention_prefill import prefill
 
-CASES = [(item, shape, dtype) for item in attention.REFERENCES for shape in item.shapes for dtype in item.dtypes[:1]]
+CASES = [
+    (item, shape, dtype)
+    for item in attention.REFERENCES
+    for shape in item.shapes
+    for dtype in item.dtypes
+    if dtype != "fp16"
+]
 BY_NAME = {item.name: item for item in attention.REFERENCES}
 
 
@@ -103,3 +110,24 @@ def test_backward_refuses(change, message):
     inputs = {key: np.zeros(shape, np.float32 if key == "lse" else np.float16) for key, shape in shapes.items()}
     with pytest.raises(UserError, match=rf"^kernels\.attention\.backward: {message}"):
         nki.simulate(backward, target="trn2")(**inputs)
+
+
+CACHE = {"qT": (64, 2, 2, 6), "kT": (2, 2, 64, 256), "v": (2, 2, 256, 64)}
+
+
+@pytest.mark.parametrize(
+    ("change", "tokens", "message"),
+    [
+        ({}, 4, "tokens: 4; expected a divisor of the 6 rows"),
+        ({}, 0, "tokens: 0"),
+        ({"kT": (2, 2, 64, 200)}, 1, "keys of kT: 200; expected a multiple of 128"),
+        ({"qT": (64, 2, 2, 200)}, 1, "rows of qT: 200; expected at most 128"),
+        ({"v": (2, 2, 64, 256)}, 1, r"shape of v: \(2, 2, 64, 256\); expected \(2, 2, 256, 64\)"),
+        ({"kT": (2, 1, 64, 256)}, 1, "shape of kT"),
+        ({"qT": (1, 1, 1, 128), "kT": (1, 1, 1, 16512), "v": (1, 1, 16512, 1)}, 1, r"keys of kT / 128 \* rows of qT"),
+    ],
+)
+def test_decode_refuses(change, tokens, message):
+    inputs = {key: np.zeros(shape, np.float16) for key, shape in {**CACHE, **change}.items()}
+    with pytest.raises(UserError, match=rf"^kernels\.attention\.decode: {message}"):
+        nki.simulate(decode, target="trn2")(**inputs, tokens=tokens)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from trainshed.kernels.attention_backward import backward
+from trainshed.kernels.attention_decode import decode
 from trainshed.kernels.attention_prefill import prefill
 from trainshed.kernels.attention_tiles import PARTITIONS
 from trainshed.kernels.reference import Array, Inputs, Operator, Reference, Shape
@@ -15,7 +17,9 @@ from trainshed.numerics.formats import lookup
 #: NumPy's dtypes by the names of ``core.dtypes``.
 _STORED = {"bf16": "bfloat16", "fp16": "float16", "fp8": "float8_e4m3"}
 
+#: Axes of the prompt's kernels, and of those with a cache.
 _AXES = ("heads", "kv_heads", "queries", "keys", "d")
+_CACHE_AXES = ("sequences", "heads", "kv_heads", "keys", "d")
 
 
 def drawn(generator: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Array:
@@ -111,7 +115,41 @@ def _backward_values(inputs: Inputs) -> tuple[Array, ...]:
     return tiled(changes @ keys), tiled(shared(dk)), tiled(shared(dv))
 
 
-def _operator(causal: bool, direction: str = "forward") -> Any:
+def _decode_inputs(shape: Shape, dtype: str, generator: np.random.Generator, tokens: int) -> Inputs:
+    sequences, heads, kv_heads, keys, dim = (shape[name] for name in _CACHE_AXES)
+    rows = heads // kv_heads * tokens
+    return {
+        "qT": drawn(generator, (dim, sequences, kv_heads, rows), "bf16"),
+        "kT": drawn(generator, (sequences, kv_heads, dim, keys), dtype),
+        "v": drawn(generator, (sequences, kv_heads, keys, dim), dtype), "tokens": tokens,
+    }  # fmt: skip
+
+
+def _decode_values(inputs: Inputs) -> tuple[Array, ...]:
+    q, k, v = _wide(inputs["qT"]).transpose(1, 2, 3, 0), _wide(inputs["kT"]), _wide(inputs["v"])
+    tokens, keys = inputs["tokens"], k.shape[3]
+    scores = q @ k * (inputs.get("k_scale", 1.0) * q.shape[3] ** -0.5)
+    seen = keys - tokens + np.arange(q.shape[2]) % tokens
+    weights = np.exp(scores - scores.max(axis=3, keepdims=True)) * (np.arange(keys) <= seen[:, None])
+    found = weights / weights.sum(axis=3, keepdims=True) @ v * inputs.get("v_scale", 1.0)
+    return (np.ascontiguousarray(found.transpose(3, 0, 1, 2)),)
+
+
+def _decode_operator(tokens: int) -> Callable[[Shape, str], Operator]:
+    def operator(shape: Shape, dtype: str) -> Operator:
+        return Operator(
+            method="attention",
+            arguments={
+                "sequences": shape["sequences"], "queries": tokens, "keys": shape["keys"], "heads": shape["heads"],
+                "kv_heads": shape["kv_heads"], "qk_dim": shape["d"], "v_dim": shape["d"], "causal": tokens > 1,
+                "dtype": "bf16", "kv": dtype,
+            },
+        )  # fmt: skip
+
+    return operator
+
+
+def _operator(causal: bool, direction: str = "forward") -> Callable[[Shape, str], Operator]:
     def operator(shape: Shape, dtype: str) -> Operator:
         return Operator(
             method="attention",
@@ -125,8 +163,8 @@ def _operator(causal: bool, direction: str = "forward") -> Any:
     return operator
 
 
-def _shapes(*sizes: tuple[int, ...]) -> tuple[Shape, ...]:
-    return tuple(dict(zip(_AXES, each, strict=True)) for each in sizes)
+def _shapes(*sizes: tuple[int, ...], axes: tuple[str, ...] = _AXES) -> tuple[Shape, ...]:
+    return tuple(dict(zip(axes, each, strict=True)) for each in sizes)
 
 
 def _prefill(name: str, causal: bool, shapes: tuple[Shape, ...]) -> Reference:
@@ -146,9 +184,20 @@ def _backward(name: str, causal: bool, shapes: tuple[Shape, ...]) -> Reference:
     )  # fmt: skip
 
 
+def _decode(name: str, tokens: int, *sizes: tuple[int, ...]) -> Reference:
+    return Reference(
+        name=f"attention.{name}", kernel=decode, axes=_CACHE_AXES, dtypes=("bf16", "fp8"), reference=_decode_values,
+        make_inputs=lambda shape, dtype, generator: _decode_inputs(shape, dtype, generator, tokens),
+        operator=_decode_operator(tokens), tolerance={"bf16": 2.0**-7, "fp8": 2.0**-7},
+        shapes=_shapes(*sizes, axes=_CACHE_AXES),
+    )  # fmt: skip
+
+
 REFERENCES: tuple[Reference, ...] = (
     _prefill("prefill", False, _shapes((2, 1, 256, 384, 64), (1, 1, 128, 1280, 128), (1, 1, 128, 4224, 32))),
     _prefill("prefill_causal", True, _shapes((2, 2, 256, 256, 128), (3, 1, 128, 1152, 64), (1, 1, 1152, 1152, 96))),
     _backward("backward", False, _shapes((2, 1, 256, 384, 64), (1, 1, 128, 1152, 128))),
     _backward("backward_causal", True, _shapes((2, 2, 128, 256, 128), (3, 1, 256, 640, 32), (1, 1, 1152, 1152, 64))),
+    _decode("decode", 1, (1, 8, 2, 512, 128), (3, 2, 2, 128, 32), (1, 8, 1, 8576, 64)),
+    _decode("decode_tokens", 3, (2, 2, 1, 384, 64), (1, 1, 1, 128, 128)),
 )

@@ -1,0 +1,224 @@
+"""Attention of one or a few new tokens over a long cache of keys and values: as fast as the cache can be read.
+
+Of a block of 8,192 keys each partition takes a run of 64, so that keys and values come in rows of many KiB. Keys are
+the stationary operand and the few queries move: scores have keys on partitions, so that exp works on all lanes and
+its result multiplies the values without being turned. What goes across partitions, maxima and sums, TensorE carries.
+Heads with short contexts share a pass, so that an instruction finds several hundred columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import trainshed.nki as nki
+import trainshed.nki.isa as nisa
+import trainshed.nki.language as nl
+from trainshed.kernels.attention_tiles import (
+    BANK,
+    HIDDEN,
+    PARTITIONS,
+    Tensor,
+    bank,
+    copied,
+    dimensions,
+    identity,
+    loaded,
+    multiple,
+    parts,
+    require,
+    result,
+    same,
+    softmax_scale,
+    tile,
+)
+
+#: Tiles of 128 keys that one DMA loads.
+RUN = 64
+#: Columns of scores (tiles of 128 keys times queries) that a pass has, if not of a single head.
+COLUMNS = 512
+#: Columns of scores of one head, at most: 64 KiB of each partition.
+LONGEST = 1 << 14
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How the heads of all sequences are cut into passes, and their keys into blocks."""
+
+    pairs: int
+    """Heads of a pass, of whatever sequence."""
+    tiles: int
+    """Tiles of 128 keys of a block."""
+
+
+def sizes(rows: int, keys: int) -> Sizes:
+    """A PSUM bank holds the scores of a block; a pass has at most 128 queries and, of several heads, 512 columns."""
+    tiles = keys // PARTITIONS
+    return Sizes(pairs=max(1, min(COLUMNS // (tiles * rows), PARTITIONS // rows)), tiles=min(RUN, BANK // rows, tiles))
+
+
+@nki.jit
+def decode(qT: Tensor, kT: Tensor, v: Tensor, scale: float | None = None, tokens: int = 1, k_scale: float = 1.0,
+           v_scale: float = 1.0) -> Tensor:  # fmt: skip
+    """``softmax(scale · q · kᵀ) · v`` for the newest tokens of every sequence.
+
+    Args:
+        qT: [d, sequences, kv_heads, rows], d at most 128; rows (at most 128) are the query heads that share a head of
+            keys, of each its ``tokens``.
+        kT: [sequences, kv_heads, d, keys], bfloat16 or an FP8; keys are a multiple of 128.
+        v: [sequences, kv_heads, keys, d], of either too.
+        scale: 1/√d unless given.
+        tokens: how many of the newest keys are the queries' own: of n tokens the i-th does not see the last n - 1 - i.
+        k_scale, v_scale: what stored keys and values are multiplied with.
+
+    Returns:
+        oT, as qT.
+    """
+    dim, sequences, kv_heads, rows = dimensions("attention.decode", "qT", qT, 4)
+    _check(qT, kT, v, tokens)
+    out = result(qT.shape, qT.dtype)
+    at = _Decode(qT, kT, v, softmax_scale(scale, dim) * k_scale, tokens)
+    pairs = [(sequence, head) for sequence in range(sequences) for head in range(kv_heads)]
+    passes = [pairs[part] for part in parts(len(pairs), at.sizes.pairs)]
+    ready = tile((dim, sequences * kv_heads, rows), qT.dtype)
+    at.scores(0, passes[0])
+    done = 0
+    for index, each in enumerate(passes):
+        at.weights(index)
+        if index + 1 < len(passes):
+            at.scores(index + 1, passes[index + 1])
+        at.values(index, each, ready[:, done : done + len(each), :], v_scale)
+        done += len(each)
+    nisa.dma_copy(dst=out, src=ready)
+    return out
+
+
+def _check(qT: Tensor, kT: Tensor, v: Tensor, tokens: int) -> None:
+    """Whether the shapes of queries and cache agree."""
+    name = "attention.decode"
+    dim, sequences, kv_heads, rows = qT.shape
+    keys = dimensions(name, "kT", kT, 4)[3]
+    require(dim <= PARTITIONS, name, "d of qT", dim, f"at most {PARTITIONS}")
+    require(rows <= PARTITIONS, name, "rows of qT", rows, f"at most {PARTITIONS}")
+    tiles = multiple(name, "keys of kT", keys, PARTITIONS)
+    require(tiles * rows <= LONGEST, name, "keys of kT / 128 * rows of qT", tiles * rows, f"at most {LONGEST}")
+    same(name, "shape of kT", tuple(kT.shape), (sequences, kv_heads, dim, keys))
+    same(name, "shape of v", tuple(v.shape), (sequences, kv_heads, keys, dim))
+    require(tokens > 0 and rows % tokens == 0, name, "tokens", tokens, f"a divisor of the {rows} rows")
+    require(tokens <= keys, name, "tokens", tokens, f"at most the {keys} keys")
+
+
+class _Decode(nl.NKIObject):
+    """Where the kernel is: scores and weights of the passes under way."""
+
+    def __init__(self, qT: Tensor, kT: Tensor, v: Tensor, scale: float, tokens: int) -> None:
+        self.kT, self.v, self.scale, self.tokens = kT, v, scale, tokens
+        self.dim, _, self.heads, self.rows = qT.shape
+        self.q = loaded(qT)
+        self.sizes = sizes(self.rows, kT.shape[3])
+        self.blocks = parts(kT.shape[3] // PARTITIONS, self.sizes.tiles)
+        self.ones = tile((PARTITIONS, PARTITIONS), nl.float32)
+        nisa.memset(dst=self.ones, value=1.0)
+        self.eye = identity(nl.float32)
+        if tokens > 1:
+            self.spikes, self.before = _masks(self.rows, tokens)
+        self.tiles: dict[tuple[str, int], Any] = {}
+        """By what and pass: scores, weights, sums of their partitions."""
+
+    def scores(self, index: int, pairs: list[tuple[int, int]]) -> None:
+        """kᵀ · q of a pass, [128 keys, heads, tiles, rows] in SBUF."""
+        total = self.kT.shape[3] // PARTITIONS
+        scores = tile((PARTITIONS, len(pairs), total, self.rows), nl.float32)
+        for place, (sequence, head) in enumerate(pairs):
+            query = self.q[:, sequence, head, :]
+            for block in self.blocks:
+                count = block.stop - block.start
+                keys = loaded(self.kT[sequence, head, :, block.start * PARTITIONS : block.stop * PARTITIONS])
+                runs = keys.reshape((self.dim, PARTITIONS, count))
+                product = bank(PARTITIONS, count * self.rows)
+                for step in range(count):
+                    column = product[:, step * self.rows : (step + 1) * self.rows]
+                    nisa.nc_matmul(dst=column, stationary=runs[:, :, step], moving=query)
+                if self.tokens > 1 and block.stop == total:
+                    self._hide(product, count)
+                copied(scores[:, place, block, :], product, scalar=True)
+        self.tiles["scores", index] = scores
+
+    def _loaded_values(self, sequence: int, head: int, block: slice) -> Tensor:
+        """A block of values, of which each partition holds as many in a row as the block has tiles."""
+        rows = self.v[sequence, head, block.start * PARTITIONS : block.stop * PARTITIONS, :]
+        return loaded(rows.reshape((PARTITIONS, block.stop - block.start, self.dim)))
+
+    def _hide(self, product: Tensor, count: int) -> None:
+        """The newest keys from the tokens before them."""
+        for token in range(1, self.tokens):
+            lane, step = divmod(count * PARTITIONS - self.tokens + token, count)
+            nisa.nc_matmul(
+                dst=product[:, step * self.rows : (step + 1) * self.rows], accumulate=True,
+                stationary=self.spikes[:, PARTITIONS - lane : 2 * PARTITIONS - lane], moving=self.before[:, token, :],
+            )  # fmt: skip
+
+    def weights(self, index: int) -> None:
+        """exp(scale · (scores - maximum)) of a pass, and the sum of each partition."""
+        scores = self.tiles.pop(("scores", index))
+        _, count, total, rows = scores.shape
+        by_row = (0, 1, 3, 2)
+        most = tile((PARTITIONS, count, rows), nl.float32)
+        nisa.tensor_reduce(dst=most, op=nl.maximum, data=scores.permute(by_row), axis=3)
+        highest = self._highest(most.reshape((PARTITIONS, count * rows))).reshape((PARTITIONS, count, 1, rows))
+        nisa.tensor_tensor(
+            dst=scores, data1=scores, data2=highest.broadcast(2, total), op=nl.subtract, engine=nisa.engine.vector
+        )
+        weights = tile(scores.shape, self.q.dtype)
+        nisa.activation(dst=weights, op=nl.exp, data=scores, scale=self.scale)
+        sums = tile((PARTITIONS, count, rows), nl.float32)
+        nisa.tensor_reduce(dst=sums, op=nl.add, data=weights.permute(by_row), axis=3)
+        self.tiles["weights", index], self.tiles["sums", index] = weights, sums
+
+    def _highest(self, most: Tensor) -> Tensor:
+        """The maximum over all partitions, in every partition: turned, reduced, and spread from the diagonal."""
+        count = most.shape[1]
+        turned = bank(count, PARTITIONS)
+        nisa.nc_transpose(dst=turned, data=most, engine=nisa.engine.tensor)
+        column = tile((count, 1), nl.float32)
+        nisa.tensor_reduce(dst=column, op=nl.maximum, data=turned, axis=1)
+        diagonal = tile((count, count), nl.float32)
+        nisa.tensor_scalar(dst=diagonal, data=self.eye[:count, :count], op0=nl.multiply, operand0=column)
+        spread = bank(PARTITIONS, count)
+        nisa.nc_matmul(dst=spread, stationary=self.ones[:count, :], moving=diagonal)
+        return spread
+
+    def values(self, index: int, pairs: list[tuple[int, int]], out: Tensor, v_scale: float) -> None:
+        """vᵀ · weights of a pass over the sum of the weights."""
+        weights, sums = self.tiles.pop(("weights", index)), self.tiles.pop(("sums", index))
+        count = len(pairs) * self.rows
+        product = bank(self.dim, count)
+        for place, (sequence, head) in enumerate(pairs):
+            column = product[:, place * self.rows : (place + 1) * self.rows]
+            for block in self.blocks:
+                held = self._loaded_values(sequence, head, block)
+                for step in range(held.shape[1]):
+                    at = block.start + step
+                    nisa.nc_matmul(
+                        dst=column, stationary=held[:, step, :], moving=weights[:, place, at, :], accumulate=at > 0
+                    )
+        total = bank(self.dim, count)
+        nisa.nc_matmul(dst=total, stationary=self.ones[:, : self.dim], moving=sums.reshape((PARTITIONS, count)))
+        inverse = tile((self.dim, count), nl.float32)
+        nisa.reciprocal(dst=inverse, data=total)
+        nisa.scalar_tensor_tensor(
+            dst=out, data=product, op0=nl.multiply, operand0=v_scale, op1=nl.multiply, operand1=inverse
+        )
+
+
+def _masks(rows: int, tokens: int) -> tuple[Tensor, Tensor]:
+    """A row of zeros with ``HIDDEN`` in the middle, and for each token ones at the rows of those before it."""
+    spikes = tile((1, 2 * PARTITIONS), nl.bfloat16)
+    nisa.memset(dst=spikes, value=0.0)
+    nisa.memset(dst=spikes[:, PARTITIONS : PARTITIONS + 1], value=HIDDEN)
+    before = tile((1, tokens, rows), nl.bfloat16)
+    nisa.memset(dst=before, value=0.0)
+    by_token = before.reshape((1, tokens, rows // tokens, tokens))
+    for token in range(1, tokens):
+        nisa.memset(dst=by_token[:, token, :, :token], value=1.0)
+    return spikes, before
