@@ -15,7 +15,7 @@ from trainshed.kernels.reference import Array, Inputs, Operator, Reference, Shap
 from trainshed.numerics.formats import lookup
 
 #: NumPy's dtypes by the names of ``core.dtypes``.
-_STORED = {"bf16": "bfloat16", "fp16": "float16", "fp8": "float8_e4m3"}
+_STORED = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp8": "float8_e4m3"}
 
 #: Axes of the prompt's kernels, and of those with a cache.
 _AXES = ("heads", "kv_heads", "queries", "keys", "d")
