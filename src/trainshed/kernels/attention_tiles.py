@@ -89,17 +89,17 @@ def identity(dtype: Any) -> Tensor:
     """Ones on the diagonal, for TensorE to add what moves to PSUM as it is."""
     ones = tile((PARTITIONS, PARTITIONS), dtype)
     nisa.memset(dst=ones, value=1.0)
-    return _kept(ones, nl.equal, 0.0)
+    return kept(ones, nl.equal, 0.0)
 
 
 def above_diagonal(dtype: Any) -> Tensor:
     """``HIDDEN`` where the column is past the row, else 0."""
     zeros = tile((PARTITIONS, PARTITIONS), dtype)
     nisa.memset(dst=zeros, value=0.0)
-    return _kept(zeros, nl.greater_equal, HIDDEN)
+    return kept(zeros, nl.greater_equal, HIDDEN)
 
 
-def _kept(data: Tensor, compare: Any, otherwise: float) -> Tensor:
+def kept(data: Tensor, compare: Any, otherwise: float) -> Tensor:
     """``data`` where row - column compares with 0."""
     made = tile(data.shape, data.dtype)
     nisa.affine_select(
