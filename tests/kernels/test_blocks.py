@@ -27,10 +27,13 @@ def test_blocks_cover_the_product_and_fit(m, k, n, dtype, target, cores):
     assert cut.columns % cores == 0
     assert n <= cut.columns * cut.width < n + cut.columns
     assert cut.steps % cut.pair == cut.x_steps % cut.pair == cut.w_steps % cut.pair == 0
+    wide, out_size = cut.width * DTYPES[dtype], max(DTYPES[dtype] // packed, 2)
     x_row = (cut.steps if cut.x_stays else 2 * cut.x_steps) * cut.rows * DTYPES[dtype]
-    w_row = (cut.steps * cut.columns // cores if cut.w_stays else 2 * cut.w_steps) * cut.width * DTYPES[dtype]
-    out = 2 * -(-cut.rows // 128) * cut.stored * cut.width * max(DTYPES[dtype] // packed, 2)
+    w_row = (cut.steps * cut.columns // cores if cut.w_stays else 2 * cut.w_steps) * wide
+    out = 2 * -(-cut.rows // 128) * cut.stored * cut.width * out_size
     assert x_row + w_row + out <= SBUF[target]
+    assert not cut.apart or cut.x_stays
+    assert not cut.apart or x_row + 2 * cut.steps * wide + out <= SBUF[target]
 
 
 @given(sizes, sizes, st.sampled_from(list(DTYPES)))

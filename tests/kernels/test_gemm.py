@@ -19,6 +19,11 @@ def test_values(holds, target):
     holds("gemm.matmul", target)
 
 
+@pytest.mark.parametrize("target", TARGETS[:2])
+def test_values_of_fp8(holds, target):
+    holds("gemm.matmul_fp8", target)
+
+
 def test_values_of_mx(holds):
     holds("gemm.matmul_mx", "trn3")
 
@@ -45,7 +50,7 @@ def test_scales_of_rows_and_columns(rng):
     x, w = (rng.standard_normal((300, n), np.float32).astype(ml_dtypes.float8_e4m3) for n in (150, 600))
     rows, columns = rng.uniform(1, 3, (150, 1)).astype(np.float32), rng.uniform(1, 3, (1, 600)).astype(np.float32)
     plain = x.astype(np.float64).T @ w.astype(np.float64)
-    for target in ("trn1", "trn2"):
+    for target in TARGETS:
         close(product(x, w, target, x_scale=rows, w_scale=columns)[0], plain * rows * columns)
         close(product(x, w, target, w_scale=columns)[0], plain * columns)
 
@@ -71,7 +76,8 @@ def test_both_pass_where_k_is_very_long(rng):
 
 def test_fp8_takes_two_tiles_of_k_at_a_time():
     x, w = np.zeros((515, 128), ml_dtypes.float8_e4m3), np.zeros((515, 512), ml_dtypes.float8_e4m3)
-    for target, modes in {"trn1": ["none"] * 5, "trn2": ["none"] * 2 + ["double_row"] * 2}.items():
+    double = ["none"] * 2 + ["double_row"] * 2
+    for target, modes in {"trn1": ["none"] * 5, "trn2": double, "trn3": double}.items():
         _, simulated = product(x, w, target, values=False)
         found = [i.attributes["perf_mode"] for i in simulated.launch.cores[0].instructions if "macs" in i.work]
         assert sorted(found, reverse=True) == modes, target
@@ -98,7 +104,10 @@ def test_formats_of_mx_mix(rng):
     cut = blocks(33, 1000, 300, "mxfp8", "trn3")
     x = mx_rows(rng.standard_normal((1000, 33)), cut, "float8_e5m2_x4")
     w = mx_rows(rng.standard_normal((1000, 300)), cut, "float4_e2m1fn_x4")
-    close(nki.simulate(matmul_mx, target="trn3")(*x, *w, 1000), mx_values(*x).T @ mx_values(*w))
+    found = nki.simulate(matmul_mx, target="trn3")(x[0], w[0], 1000, x[1], w[1])
+    close(found, mx_values(*x).T @ mx_values(*w))
+    alone = nki.simulate(matmul_mx, target="trn3")(x[0], w[0], 1000, w_scale=w[1])
+    close(alone, mx_values(x[0], None).T @ mx_values(*w))
 
 
 @pytest.mark.parametrize(("name", "step"), [("float8_e4m3fn_x4", 2.0**-4), ("float4_e2m1fn_x4", 2.0**-2)])
@@ -118,7 +127,7 @@ def test_mx_runs_on_the_last_generation_only(rng):
     cut = blocks(4, 128, 4, "mxfp8", "trn3")
     operand = mx_rows(rng.standard_normal((128, 4)), cut, "float8_e4m3fn_x4")
     with pytest.raises(NkiValidationError, match=r"nc_matmul_mx.*NeuronCore-v4"):
-        nki.simulate(matmul_mx, target="trn2")(*operand, *operand, 128)
+        nki.simulate(matmul_mx, target="trn2")(operand[0], operand[0], 128, operand[1], operand[1])
 
 
 BF16, F32, E4M3 = ml_dtypes.bfloat16, np.float32, ml_dtypes.float8_e4m3
@@ -143,6 +152,6 @@ def test_mx_operands_that_do_not_fit(rng):
     x = mx_rows(rng.standard_normal((128, 4)), blocks(4, 128, 4, "mxfp8", "trn3"), "float8_e4m3fn_x4")
     run = nki.simulate(matmul_mx, target="trn3")
     with pytest.raises(UserError, match=r"kernels.gemm.matmul_mx: shape of x: \(32, 1, 4\); expected \(64, 1, m\)"):
-        run(*x, *x, 256)
+        run(x[0], x[0], 256, x[1], x[1])
     with pytest.raises(UserError, match=r"dtype of w: .*uint8.*; expected a packed MX format"):
-        run(*x, x[1], x[1], 128)
+        run(x[0], x[1], 128, x[1])

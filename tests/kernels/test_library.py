@@ -8,7 +8,7 @@ from trainshed.ops.neuron import NeuronOps
 
 
 def test_names_are_rooms_and_variants():
-    assert {"gemm.matmul", "gemm.matmul_mx"} <= set(library())
+    assert {"gemm.matmul", "gemm.matmul_mx", "norms.rmsnorm", "quantise.mx", "optimiser.adamw"} <= set(library())
     for name, one in library().items():
         assert one.name == name
         assert name.count(".") == 1

@@ -54,7 +54,7 @@ def test_what_is_quantised_here_is_multiplied_as_it_is(rng):
     x, w = (rng.standard_normal((640, n)).astype(BF16) for n in (70, 200))
     run = nki.simulate(mx, target="trn3")
     left, right = run(x), run(w)
-    product = nki.simulate(matmul_mx, target="trn3")(*left, *right, 640).astype(np.float64)
+    product = nki.simulate(matmul_mx, target="trn3")(left[0], right[0], 640, left[1], right[1]).astype(np.float64)
     exact = x.astype(np.float64).T @ w.astype(np.float64)
     assert np.abs(product - exact).max() <= 0.05 * np.abs(exact).max()
     same = mx_rows(x, blocks(70, 640, 200, "mxfp8", "trn3"), "float8_e4m3fn_x4")

@@ -70,6 +70,8 @@ class Blocks(Rows):
     """The block of x stays in SBUF while w passes; else it passes too, once per block of columns."""
     w_stays: bool
     """All of w stays in SBUF and is read once; else once per block of rows."""
+    apart: bool
+    """Tiles of rows are finished one after the other: there is room for x, and for two blocks of w over all of k."""
     x_steps: int
     """Tiles of k of a block of x that one DMA loads."""
     w_steps: int
@@ -121,11 +123,13 @@ def blocks(m: int, k: int, n: int, dtype: str, target: str, cores: int = 1) -> B
     columns = cores * up(n, cores * _BANK)
     width = up(n, columns)
     banks = up(rows, _TILE)
+    stored = min(columns // cores, 2 if banks > _FEW else 4)
+    results = 2 * banks * stored * width * (4 if dtype == "fp32" else 2)
     return Blocks(
         steps=steps, depth=depth, rest=rest, pair=pair, rows=rows, width=width, columns=columns, x_stays=x_stays,
         w_stays=x_stays and passes > 1 and steps * columns // cores * width * size <= row // 4,
-        x_steps=_chunk(rows * size, steps, pair), w_steps=_chunk(width * size, steps, pair),
-        stored=min(columns // cores, 2 if banks > _FEW else 4),
+        apart=x_stays and steps * (rows + 2 * width) * size + results <= row,
+        x_steps=_chunk(rows * size, steps, pair), w_steps=_chunk(width * size, steps, pair), stored=stored,
     )  # fmt: skip
 
 

@@ -15,6 +15,8 @@ import trainshed.nki.language as nl
 from trainshed.kernels.blocks import Blocks, blocks, up
 from trainshed.kernels.common import PARTITIONS, Tensor, load_rows, loaded, require, sbuf, target
 
+#: Columns of a moving tile. Source: nki.language.tile_size, "gemm_moving_fmax".
+MOVING = 512
 #: What the blocks are called by the dtype of an operand.
 KINDS = {
     "bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "float8_e4m3": "fp8", "float8_e4m3fn": "fp8",
@@ -47,20 +49,26 @@ def matmul(x: Tensor, w: Tensor, x_scale: Tensor = None, w_scale: Tensor = None,
     _check_blocks("gemm.matmul", w, 3, n, wide, cut)
     out = nl.bfloat16 if kinds[0] == "fp8" else x.dtype
     y = nl.ndarray((m, n), dtype=out, buffer=nl.shared_hbm)
-    _product(y, (x, None), (w, None), (x_scale, w_scale), cut)
+    _product(y, (x, None, None), (w, None, None), (x_scale, w_scale), cut)
     return y
 
 
 @nki.jit
-def matmul_mx(x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor, depth: int, columns: int | None = None) -> Tensor:
+def matmul_mx(
+    x: Tensor, w: Tensor, depth: int, x_scale: Tensor = None, w_scale: Tensor = None, x_factor: Tensor = None,
+    w_factor: Tensor = None, columns: int | None = None,
+) -> Tensor:  # fmt: skip
     """MX operands, quantised beforehand and laid out as they lie in SBUF, give ``y`` [m, n] in bf16 (NeuronCore-v4).
 
     Args:
         x: [partitions, steps, m] containers of four elements of k, MXFP8 or MXFP4 (``gemm_layout.mx_rows``).
-        x_scale: uint8 [partitions / 8, steps, m]: one scale for 8 partitions of 4 elements.
         w: [partitions, steps, n] or [blocks, partitions, steps, width]; the format may differ from x's.
-        w_scale: uint8, as ``w`` with an eighth of the partitions.
         depth: k; the containers hold zeros where k is no multiple of theirs.
+        x_scale: uint8 [partitions / 8, steps, m]: one scale for 8 partitions of 4 elements; None: all are 1, x is
+            plain FP8 that takes MX's rate.
+        w_scale: the same of ``w``.
+        x_factor: float32 [m, 1], by which each row of y is multiplied; or None.
+        w_factor: float32 [1, n], by which each column of y is multiplied; or None.
         columns: n, where the last of the blocks of w is filled up; default all columns of w.
     """
     _, _, m = x.shape
@@ -75,7 +83,10 @@ def matmul_mx(x: Tensor, x_scale: Tensor, w: Tensor, w_scale: Tensor, depth: int
     require(w.shape[-3:-1] == shape, "gemm.matmul_mx", "shape of w", w.shape, f"(…, {shape[0]}, {shape[1]}, n)")
     _check_blocks("gemm.matmul_mx", w, 4, n, wide, cut)
     y = nl.ndarray((m, n), dtype=nl.bfloat16, buffer=nl.shared_hbm)
-    _product(y, (x, x_scale), (w, w_scale), (None, None), cut)
+    ones = sbuf((cut.depth, MOVING), nl.uint8)
+    if x_scale is None or w_scale is None:
+        nisa.memset(dst=ones, value=127)  # 2^(127 - 127)
+    _product(y, (x, x_scale, ones), (w, w_scale, ones), (x_factor, w_factor), cut)
     return y
 
 
@@ -90,7 +101,7 @@ def _check_blocks(kernel: str, w: Tensor, dimensions: int, n: int, wide: int, cu
 def _product(y: Tensor, x: Any, w: Any, scales: Any, cut: Blocks) -> None:
     """Blocks of rows one after the other; past each go this core's blocks of columns.
 
-    Operands are pairs of the data and, of MX, their scales.
+    Operands are the data and, of MX, their scales (or None), and scales of 1.
     """
     m, n = y.shape
     share = cut.columns // nl.num_programs(0)
@@ -106,52 +117,61 @@ def _product(y: Tensor, x: Any, w: Any, scales: Any, cut: Blocks) -> None:
             if start >= n:
                 continue
             columns = slice(start, min(start + cut.width, n))
-            if not cut.x_stays:
-                x_tiles = []
-            w_tiles = kept[block - first] if cut.w_stays and top > 0 else []
-            sums = _sums(x, rows, x_tiles, (w, block, columns), w_tiles, cut)
-            if cut.w_stays and top == 0:
-                kept.append(w_tiles)
             place = (block - first) % cut.stored
             if place == 0:
                 group = slice(start, min(start + cut.stored * cut.width, (first + share) * cut.width, n))
                 out = _outputs(y, rows, group)
+            if not cut.x_stays:
+                x_tiles = []
+            w_tiles = kept[block - first] if cut.w_stays and top > 0 else []
             into = slice(start - group.start, columns.stop - group.start)
-            _evict(out, into, sums, factors, _column_factors(scales[1], columns, rows), block)
-            if columns.stop == group.stop:
-                _store(y, rows, group, out)
+            by_column = _column_factors(scales[1], columns, rows)
+            # While x comes in, each of its tiles is used for all rows at once.
+            together = 1 if cut.apart and len(x_tiles) > 0 else len(out)
+            for tile in nl.affine_range(0, len(out), together):
+                sums = _sums(x, rows, x_tiles, (w, block, columns), w_tiles, slice(tile, tile + together), cut)
+                for at in nl.affine_range(together):
+                    factor = None if factors is None else factors[tile + at]
+                    _evict(out[tile + at][:, into], sums[at], factor, by_column, tile + at + block)
+                    if columns.stop == group.stop:
+                        _store(y, rows, group, out, tile + at)
+            if cut.w_stays and top == 0:
+                kept.append(w_tiles)
 
 
-def _sums(x: Any, rows: slice, x_tiles: list[Any], w: Any, w_tiles: list[Any], cut: Blocks) -> list[Tensor]:
-    """A block of the result in PSUM, a bank per tile of rows; operands are loaded when first needed."""
+def _sums(x: Any, rows: slice, x_tiles: list[Any], w: Any, w_tiles: list[Any], tiles: slice, cut: Blocks) -> Any:
+    """Some tiles of rows of a block of the result in PSUM, a bank to each; operands are loaded when first needed."""
     of, block, columns = w
     height, width = rows.stop - rows.start, columns.stop - columns.start
     sums: list[Tensor] = []
-    for tile in nl.affine_range(up(height, PARTITIONS)):
+    for tile in nl.affine_range(tiles.start, tiles.stop):
         tall = min(PARTITIONS, height - tile * PARTITIONS)
-        sums.append(nl.ndarray((_even(tall, of[1]), width), dtype=nl.float32, buffer=nl.psum))
+        sums.append(nl.ndarray((_even(tall, of[2]), width), dtype=nl.float32, buffer=nl.psum))
     for step in nl.affine_range(0, cut.steps, cut.pair):
         if step // cut.x_steps == len(x_tiles):
             _load(x_tiles, x, rows, step, cut.x_steps, cut)
         if step // cut.w_steps == len(w_tiles):
-            if len(of[0].shape) == (3 if of[1] is None else 4):
+            if len(of[0].shape) == (3 if of[2] is None else 4):
                 scale = None if of[1] is None else of[1][block]
-                _load(w_tiles, (of[0][block], scale), slice(0, width), step, cut.w_steps, cut)
+                _load(w_tiles, (of[0][block], scale, of[2]), slice(0, width), step, cut.w_steps, cut)
             else:
                 _load(w_tiles, of, columns, step, cut.w_steps, cut)
         left, right = x_tiles[step // cut.x_steps], w_tiles[step // cut.w_steps]
-        for tile in nl.affine_range(len(sums)):
-            part = slice(tile * PARTITIONS, tile * PARTITIONS + sums[tile].shape[0])
-            _multiply(sums[tile], left, step % cut.x_steps, part, right, step % cut.w_steps, step, cut)
+        for at in nl.affine_range(len(sums)):
+            low = (tiles.start + at) * PARTITIONS
+            part = slice(low, low + sums[at].shape[0])
+            _multiply(sums[at], left, step % cut.x_steps, part, right, step % cut.w_steps, step, cut)
     return sums
 
 
 def _multiply(sums: Tensor, left: Any, at: int, part: slice, right: Any, beside: int, step: int, cut: Blocks) -> None:
     """One tile of k, or a pair, of one tile of rows."""
     if left[1] is not None:
+        columns = slice(0, sums.shape[1])
         nisa.nc_matmul_mx(
-            dst=sums, stationary=left[0][:, at, part], moving=right[0][:, beside, 0 : sums.shape[1]],
-            stationary_scale=left[1][:, step, part], moving_scale=right[1][:, step, 0 : sums.shape[1]],
+            dst=sums, stationary=_flat(left[0], left[2], at, part), moving=_flat(right[0], right[2], beside, columns),
+            stationary_scale=_flat(left[1], left[3], step, part),
+            moving_scale=_flat(right[1], right[3], step, columns),
         )  # fmt: skip
     elif cut.pair == 2 and cut.rest != step + 1:
         deep = cut.partitions(step)
@@ -167,38 +187,57 @@ def _multiply(sums: Tensor, left: Any, at: int, part: slice, right: Any, beside:
             )
 
 
+def _flat(tile: Tensor, width: int, step: int, columns: slice) -> Tensor:
+    """Some columns of a step of MX data or scales, ``width`` to a step (0: scales of 1, the same for all steps)."""
+    if width == 0:
+        return tile[:, 0 : columns.stop - columns.start]
+    return tile[:, step * width + columns.start : step * width + columns.stop]
+
+
 def _load(tiles: list[Any], of: Any, columns: slice, step: int, steps: int, cut: Blocks) -> None:
-    """Append tiles of k from ``step`` on of an operand [k, …], or of MX [partitions, steps, …] with all its scales."""
+    """Append tiles of k from ``step`` on of an operand [k, …], or of MX [partitions, steps, …] with all its scales.
+
+    Of MX with the width of a step in the data and in the scales.
+    """
     stop = min(step + steps, cut.steps)
-    data, scale = of
-    width = columns.stop - columns.start
-    if scale is not None:
-        scales = tiles[0][1] if len(tiles) > 0 else _scales(scale, columns)
-        tile = sbuf((cut.depth, stop - step, scales.shape[2]), data.dtype)
-        if width % 2:
-            nisa.memset(dst=tile[:, :, width:], value=0)
-        nisa.dma_copy(dst=tile[:, :, 0:width], src=data[:, step:stop, columns])
-        tiles.append((tile, scales))
+    data, scale, ones = of
+    if ones is None:
+        tiles.append((load_rows(data, cut, columns, step, stop), None))
         return
-    tiles.append((load_rows(data, cut, columns, step, stop), None))
+    width = columns.stop - columns.start
+    if scale is None:
+        scales, own = ones, 0
+    else:
+        scales, own = tiles[0][1] if len(tiles) > 0 else _scales(scale, columns), width
+    tile = _row(cut.depth, (stop - step) * width, width, data.dtype)
+    view = tile[:, 0 : (stop - step) * width].reshape_dim(1, (stop - step, width))
+    nisa.dma_copy(dst=view, src=data[:, step:stop, columns])
+    tiles.append((tile, scales, width, own))
 
 
 def _scales(scale: Tensor, columns: slice) -> Tensor:
-    """All scales of a block, in the first four partitions of each quadrant; of an odd column more, as its data."""
+    """All scales of a block, in the first four partitions of each quadrant."""
     eighths, steps, width = scale.shape[0], scale.shape[1], columns.stop - columns.start
-    tile = sbuf((eighths * 8, steps, width + width % 2), nl.uint8)
-    if width % 2:
-        nisa.memset(dst=tile[:, :, width:], value=0)
+    tile = _row(eighths * 8, steps * width, width, nl.uint8)
     for quadrant in nl.affine_range(eighths // 4):
-        nisa.dma_copy(
-            dst=tile[quadrant * 32 : quadrant * 32 + 4, :, 0:width],
-            src=scale[quadrant * 4 : quadrant * 4 + 4, :, columns],
-        )
+        view = tile[quadrant * 32 : quadrant * 32 + 4, 0 : steps * width].reshape_dim(1, (steps, width))
+        nisa.dma_copy(dst=view, src=scale[quadrant * 4 : quadrant * 4 + 4, :, columns])
     return tile
 
 
-def _even(size: int, scale: Tensor) -> int:
-    return size if scale is None else size + size % 2
+def _row(partitions: int, size: int, width: int, dtype: Any) -> Tensor:
+    """A tile [partitions, size], and one element more behind an odd ``width``.
+
+    MX products take an even number of rows: the last of them may be a column that belongs to the next step, or this.
+    """
+    tile = sbuf((partitions, size + width % 2), dtype)
+    if width % 2:
+        nisa.memset(dst=tile[:, size:], value=0)
+    return tile
+
+
+def _even(size: int, ones: Tensor) -> int:
+    return size if ones is None else size + size % 2
 
 
 def _outputs(y: Tensor, rows: slice, columns: slice) -> list[Tensor]:
@@ -209,32 +248,43 @@ def _outputs(y: Tensor, rows: slice, columns: slice) -> list[Tensor]:
     return out
 
 
-def _evict(out: list[Tensor], columns: slice, sums: list[Tensor], rows: Any, by_column: Tensor, turn: int) -> None:
+def _evict(dst: Tensor, sums: Tensor, row: Tensor, by_column: Tensor, turn: int) -> None:
     """Sums out of PSUM, rounded and scaled: VectorE and ScalarE by turns, as either has a bank ready."""
-    for tile in nl.affine_range(len(sums)):
-        dst = out[tile][:, columns]
-        src = sums[tile][0 : dst.shape[0], :]
-        row = None if rows is None else rows[tile]
-        if by_column is not None:
-            nisa.scalar_tensor_tensor(
-                dst=dst, data=src, op0=nl.multiply, operand0=1.0 if row is None else row, op1=nl.multiply,
-                operand1=by_column[0 : dst.shape[0], :],
-            )  # fmt: skip
-        elif (tile + turn) % 2:
-            nisa.activation(dst=dst, op=nl.copy, data=src, scale=1.0 if row is None else row)
-        elif row is None:
-            nisa.tensor_copy(dst=dst, src=src, engine=nisa.vector_engine)
-        else:
-            nisa.tensor_scalar(dst=dst, data=src, op0=nl.multiply, operand0=row, engine=nisa.vector_engine)
+    src = sums[0 : dst.shape[0], :]
+    if by_column is not None:
+        nisa.scalar_tensor_tensor(
+            dst=dst, data=src, op0=nl.multiply, operand0=1.0 if row is None else row, op1=nl.multiply,
+            operand1=by_column[0 : dst.shape[0], :],
+        )  # fmt: skip
+    elif turn % 2:
+        nisa.activation(dst=dst, op=nl.copy, data=src, scale=1.0 if row is None else row)
+    elif row is None:
+        nisa.tensor_copy(dst=dst, src=src, engine=nisa.vector_engine)
+    else:
+        nisa.tensor_scalar(dst=dst, data=src, op0=nl.multiply, operand0=row, engine=nisa.vector_engine)
 
 
 def _row_factors(scale: Tensor, rows: slice) -> list[Tensor] | None:
-    """The scales of a block of rows, a tile of 128 each."""
+    """The scales of a block of rows, a column for each tile of 128: loaded in rows of 512 bytes, turned by TensorE."""
     if scale is None:
         return None
+    height = rows.stop - rows.start
+    tiles, whole = up(height, PARTITIONS), height // PARTITIONS
+    lying = sbuf((tiles, PARTITIONS), nl.float32)
+    if whole < tiles:
+        nisa.memset(dst=lying, value=1.0)
+        view = scale[rows.start + whole * PARTITIONS : rows.stop, :].reshape((1, height - whole * PARTITIONS))
+        nisa.dma_copy(dst=lying[whole : whole + 1, 0 : view.shape[1]], src=view)
+    if whole > 0:
+        view = scale[rows.start : rows.start + whole * PARTITIONS, :].reshape((whole, PARTITIONS))
+        nisa.dma_copy(dst=lying[0:whole, :], src=view)
+    turned = nl.ndarray((PARTITIONS, tiles), dtype=nl.float32, buffer=nl.psum)
+    nisa.nc_transpose(dst=turned, data=lying, engine=nisa.tensor_engine)
+    standing = sbuf((PARTITIONS, tiles), nl.float32)
+    nisa.tensor_copy(dst=standing, src=turned)
     factors: list[Tensor] = []
-    for start in nl.affine_range(rows.start, rows.stop, PARTITIONS):
-        factors.append(loaded(scale[start : min(start + PARTITIONS, rows.stop), :]))
+    for tile in nl.affine_range(tiles):
+        factors.append(standing[0 : min(PARTITIONS, height - tile * PARTITIONS), tile : tile + 1])
     return factors
 
 
@@ -246,7 +296,6 @@ def _column_factors(scale: Tensor, columns: slice, rows: slice) -> Tensor:
     return loaded(scale[:, columns].broadcast(0, partitions))
 
 
-def _store(y: Tensor, rows: slice, columns: slice, out: list[Tensor]) -> None:
-    for tile in nl.affine_range(len(out)):
-        top = rows.start + tile * PARTITIONS
-        nisa.dma_copy(dst=y[top : top + out[tile].shape[0], columns], src=out[tile])
+def _store(y: Tensor, rows: slice, columns: slice, out: list[Tensor], tile: int) -> None:
+    top = rows.start + tile * PARTITIONS
+    nisa.dma_copy(dst=y[top : top + out[tile].shape[0], columns], src=out[tile])

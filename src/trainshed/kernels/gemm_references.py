@@ -7,7 +7,7 @@ import numpy as np
 
 from trainshed.kernels.blocks import Blocks, blocks
 from trainshed.kernels.gemm import matmul, matmul_mx
-from trainshed.kernels.gemm_layout import Array, arranged, mx_rows, mx_values
+from trainshed.kernels.gemm_layout import Array, arranged, fp8_rows, mx_rows, mx_values
 from trainshed.kernels.reference import Inputs, Operator, Reference, Shape
 
 STORED = {"bf16": ml_dtypes.bfloat16, "fp16": np.float16, "fp32": np.float32, "fp8": ml_dtypes.float8_e4m3}
@@ -19,19 +19,25 @@ def _cut(shape: Shape, dtype: str) -> Blocks:
     return blocks(shape["m"], shape["k"], shape["n"], dtype, "trn3")
 
 
-def _inputs(shape: Shape, dtype: str, generator: np.random.Generator) -> Inputs:
-    m, k, n = shape["m"], shape["k"], shape["n"]
-    x = generator.standard_normal((k, m), np.float32).astype(STORED[dtype])
-    w = generator.standard_normal((k, n), np.float32).astype(STORED[dtype])
-    inputs = {"x": x, "w": arranged(w, _cut(shape, dtype)), "columns": n}
-    if dtype == "fp8":
-        inputs["x_scale"] = generator.uniform(0.5, 2.0, (m, 1)).astype(np.float32)
-    return inputs
+def _operands(shape: Shape, generator: np.random.Generator) -> tuple[Array, Array]:
+    x = generator.standard_normal((shape["k"], shape["m"]), np.float32)
+    return x, generator.standard_normal((shape["k"], shape["n"]), np.float32)
+
+
+def _factors(shape: Shape, generator: np.random.Generator) -> Array:
+    factors: Array = generator.uniform(0.5, 2.0, (shape["m"], 1)).astype(np.float32)
+    return factors
 
 
 def _columns(w: Array, n: int) -> Array:
     """[k, n] again of blocks [blocks, k, width]."""
     return np.moveaxis(w, 0, -2).reshape(*w.shape[1:-1], -1)[..., :n]
+
+
+def _inputs(shape: Shape, dtype: str, generator: np.random.Generator) -> Inputs:
+    x, w = (one.astype(STORED[dtype]) for one in _operands(shape, generator))
+    inputs = {"x": x, "w": arranged(w, _cut(shape, dtype)), "columns": shape["n"]}
+    return {**inputs, "x_scale": _factors(shape, generator)} if dtype == "fp8" else inputs
 
 
 def _values(inputs: Inputs) -> tuple[Array, ...]:
@@ -40,19 +46,22 @@ def _values(inputs: Inputs) -> tuple[Array, ...]:
 
 
 def _mx_inputs(shape: Shape, dtype: str, generator: np.random.Generator) -> Inputs:
-    m, k, n = shape["m"], shape["k"], shape["n"]
-    cut = _cut(shape, dtype)
-    x, x_scale = mx_rows(generator.standard_normal((k, m), np.float32), cut, PACKED[dtype])
-    w, w_scale = mx_rows(generator.standard_normal((k, n), np.float32), cut, PACKED[dtype])
-    return {
-        "x": x, "x_scale": x_scale, "w": arranged(w, cut), "w_scale": arranged(w_scale, cut), "depth": k, "columns": n,
-    }  # fmt: skip
+    cut = _cut(shape, "mxfp8" if dtype == "fp8" else dtype)
+    sizes = {"depth": shape["k"], "columns": shape["n"]}
+    x, w = _operands(shape, generator)
+    if dtype == "fp8":
+        factors = _factors(shape, generator)
+        return {**sizes, "x": fp8_rows(x, cut), "w": arranged(fp8_rows(w, cut), cut), "x_factor": factors}
+    x, x_scale = mx_rows(x, cut, PACKED[dtype])
+    w, w_scale = mx_rows(w, cut, PACKED[dtype])
+    return {**sizes, "x": x, "x_scale": x_scale, "w": arranged(w, cut), "w_scale": arranged(w_scale, cut)}
 
 
 def _mx_values(inputs: Inputs) -> tuple[Array, ...]:
-    n = inputs["columns"]
-    x = mx_values(inputs["x"], inputs["x_scale"])
-    return (x.T @ mx_values(_columns(inputs["w"], n), _columns(inputs["w_scale"], n)),)
+    n, scale = inputs["columns"], inputs.get("w_scale")
+    x = mx_values(inputs["x"], inputs.get("x_scale"))
+    w = mx_values(_columns(inputs["w"], n), None if scale is None else _columns(scale, n))
+    return (x.T @ w * inputs.get("x_factor", 1.0),)
 
 
 def _operator(shape: Shape, dtype: str) -> Operator:
@@ -65,15 +74,20 @@ _SHAPES = (
     {"m": 1100, "k": 257, "n": 1030},
 )  # fmt: skip
 
+#: FP8 is two kernels, each with the formula's rate on its generations: double rows before NeuronCore-v4, MX on it.
 REFERENCES = (
     Reference(
         name="gemm.matmul", kernel=matmul, axes=("m", "k", "n"), make_inputs=_inputs, reference=_values,
-        operator=_operator, dtypes=("bf16", "fp16", "fp32", "fp8"), shapes=_SHAPES,
-        tolerance={"bf16": 2.0**-8, "fp16": 2.0**-11, "fp32": 1e-6, "fp8": 2.0**-8},
+        operator=_operator, dtypes=("bf16", "fp16", "fp32"), shapes=_SHAPES,
+        tolerance={"bf16": 2.0**-8, "fp16": 2.0**-11, "fp32": 1e-6},
+    ),
+    Reference(
+        name="gemm.matmul_fp8", kernel=matmul, axes=("m", "k", "n"), make_inputs=_inputs, reference=_values,
+        operator=_operator, dtypes=("fp8",), targets=("trn1", "trn2"), shapes=_SHAPES, tolerance={"fp8": 2.0**-8},
     ),
     Reference(
         name="gemm.matmul_mx", kernel=matmul_mx, axes=("m", "k", "n"), make_inputs=_mx_inputs, reference=_mx_values,
-        operator=_operator, dtypes=("mxfp8", "mxfp4"), targets=("trn3",), shapes=_SHAPES,
-        tolerance={"mxfp8": 2.0**-8, "mxfp4": 2.0**-8},
+        operator=_operator, dtypes=("fp8", "mxfp8", "mxfp4"), targets=("trn3",), shapes=_SHAPES,
+        tolerance={"fp8": 2.0**-8, "mxfp8": 2.0**-8, "mxfp4": 2.0**-8},
     ),
 )  # fmt: skip
