@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from trainshed.core.errors import UserError
-from trainshed.kernels.measured import Argument, Launch, launches, matmul, rowwise
+from trainshed.kernels.measured import Argument, Launch, launches, matmul, moe, rowwise, why_not
 from trainshed.numerics.formats import bfloat16, int32
 from trainshed.validate.table import Row, measurements, read
 
@@ -18,6 +18,7 @@ KERNELS = {
     "chipboost_sweep": {matmul.blocked_wide},
     "chipboost": {matmul.blocked_wide, matmul.tiled, rowwise.rmsnorm, rowwise.copy_tiled},
     "nki_tutorial_trn1": {matmul.tiled, matmul.block_free},
+    "kiln_moe": {moe.decode_dedupe, moe.decode_per_pair},
 }
 
 
@@ -37,12 +38,30 @@ def sizes(launch):
 
 def test_every_row_of_tiers_a_and_b_has_its_kernel():
     missing = Counter(row.group for row in ROWS if launches(row) is None)
-    # A launch and a loop iteration are no kernels; the MoE kernels are not ours to write from.
-    assert missing == {"neuron_micro": 2, "kiln_moe": 18, "kiln_micro": 1}
+    # A launch and a loop iteration are no kernels.
+    assert missing == {"neuron_micro": 2, "kiln_moe": 6, "kiln_micro": 1}
     for group, kernels in KERNELS.items():
         found = [(row, made) for row, made in MADE if row.group == group]
         assert {launch.kernel for _, made in found for launch in made} == kernels, group
-    assert len(MADE) == 38 + 29 + 3
+    assert len(MADE) == 38 + 29 + 3 + 12
+
+
+def test_a_row_has_launches_or_a_reason():
+    for row in ROWS:
+        assert (why_not(row) is None) == (launches(row) is not None)
+
+
+def test_reasons():
+    reasons = {row.text("kernel"): why_not(row) for row in ROWS if row.group == "neuron_micro"}
+    assert reasons == {
+        "launch": "a launch is the host's time, no kernel",
+        "instruction": "an iteration of a loop on the device, no kernel",
+    }
+    assert why_not(row(group="nobody")) == "no kernel of nobody"
+    assert why_not(row(variant="tuned")) == "no kernel for the variant 'tuned' of chipboost"
+    assert why_not(row(chip="h100")) == "not a NeuronCore"
+    assert why_not(row(chip=None)) == "chip not stated"
+    assert why_not(row()) is None
 
 
 @pytest.mark.parametrize(("row", "made"), MADE, ids=lambda v: v.id if isinstance(v, Row) else "")
@@ -80,11 +99,31 @@ def test_copies_and_norms_have_the_bytes_of_the_row():
     assert checked == 5
 
 
+def test_experts_have_the_bytes_of_the_row():
+    checked = 0
+    for row, made in MADE:
+        if row.text("kernel") == "moe_decode":
+            (launch,) = made
+            (jobs,), blob = launch.arguments[2].shape[1:], row.json("options")["expert_blob_bytes"]
+            assert math.isclose(jobs * blob, row.number("hbm_bytes_expected"), rel_tol=0.02), row.id
+            assert math.prod(launch.arguments[1].shape[1:]) == blob
+            numbers = launch.arguments[2].array(np.random.default_rng(0))
+            assert numbers.shape == (1, jobs)
+            topk = row.json("shape")["topk"]
+            groups = numbers.reshape(-1, topk) if row.text("variant") == "per_pair" else numbers
+            assert all(len(set(group)) == len(group) for group in groups.tolist())
+            checked += 1
+    assert checked == 12
+
+
 def test_arrays_of_a_launch_are_always_the_same():
     (launch,) = launches(row())
     first, again, other = launch.inputs(), launch.inputs(), launch.inputs(seed=1)
     assert list(first) == ["lhsT", "rhs"]
+    blank = launch.inputs(blank=True)
     for name in first:
+        assert blank[name].shape == first[name].shape
+        assert not blank[name].any()
         assert first[name].dtype == bfloat16.storage
         np.testing.assert_array_equal(first[name], again[name])
         assert (first[name] != other[name]).any()
