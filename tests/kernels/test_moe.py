@@ -79,11 +79,19 @@ def test_most_blocks_are_enough(tokens, top, count, rows, data):
     assert sum(-(-load // rows) for load in loads) <= most_blocks(tokens, top, count, rows)
 
 
-@given(st.integers(1, 10000), st.integers(1, 8), st.integers(8, 128), st.integers(1, 32), st.integers(1, 112))
-def test_rows_of_a_block(tokens, top, count, features, hidden):
-    rows = expert_rows(tokens, top, count, features * 128, hidden * 128)
-    assert rows in (128, 256, 512)
-    assert rows == 128 or rows <= tokens * top / min(count, tokens * top)
+@pytest.mark.parametrize(
+    ("tokens", "features", "hidden", "rows"),
+    [(1024, 4096, 40960, 128), (1024, 4096, 1792, 256), (400, 4096, 1792, 128), (512, 2048, 768, 256)],
+)
+def test_rows_of_a_block(tokens, features, hidden, rows):
+    assert expert_rows(tokens, 8, 2, features, hidden) == rows
+
+
+def test_expected_blocks_are_the_mean_of_drawn_ones(rng):
+    for tokens, count, top, rows in ((300, 8, 2, 128), (4, 16, 2, 128), (500, 4, 4, 256)):
+        shape = {"tokens": tokens, "experts": count, "top": top}
+        drawn = [moe.plan(moe.drawn_routing(rng, shape)[0], count, rows)[3][0, 0] for _ in range(60)]
+        assert abs(moe.expected_blocks(tokens, count, top, rows) - np.mean(drawn)) < 0.6
 
 
 def test_only_experts_that_are_hit_are_read(rng):

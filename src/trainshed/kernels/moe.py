@@ -128,16 +128,37 @@ def _layer_values(inputs: Inputs) -> tuple[Array, ...]:
     return (mixed(inputs["xT"].T.astype(np.float64), chosen, weights, inputs["gate_up"], inputs["down"]),)
 
 
-def _operator(shape: Shape, dtype: str) -> Operator:
-    """``active`` counts the experts that tokens are expected to go to."""
-    tokens, count, top = shape["tokens"], shape["experts"], shape["top"]
+def expected_blocks(tokens: int, experts: int, top: int, rows: int) -> float:
+    """Blocks in use where every expert is as likely as another: Σ P(more than j · rows tokens) over experts and j."""
+    part = top / experts
+    if part == 1.0:
+        return float(experts * -(-tokens // rows))
+    count = np.arange(tokens + 1.0)
+    ways = np.concatenate(([0.0], np.cumsum(np.log(count[:0:-1]) - np.log(count[1:]))))
+    chance = np.exp(ways + count * np.log(part) + (tokens - count) * np.log1p(-part))
+    return float(experts * (chance * np.ceil(count / rows)).sum())
+
+
+def _operator(shape: Shape, dtype: str, blocks: float, rows: int) -> Operator:
+    """``active``: reads of an expert's weights, each for ``rows`` rows."""
     return Operator(
         method="experts",
         arguments={
-            "tokens": tokens * top, "active": count * (1 - (1 - top / count) ** tokens), "k": shape["features"],
-            "n": shape["hidden"], "gated": True, "dtype": "bf16", "weights": dtype,
+            "tokens": blocks * rows, "active": blocks, "k": shape["features"], "n": shape["hidden"], "gated": True,
+            "dtype": "bf16", "weights": dtype,
         },
     )  # fmt: skip
+
+
+def _routed_operator(shape: Shape, dtype: str) -> Operator:
+    rows = _rows(shape)
+    blocks = expected_blocks(shape["tokens"], shape["experts"], shape["top"], rows)
+    return _operator(shape, dtype, blocks, rows)
+
+
+def _few_operator(shape: Shape, dtype: str) -> Operator:
+    hits = expected_blocks(shape["tokens"], shape["experts"], shape["top"], shape["tokens"])
+    return _operator(shape, dtype, hits, shape["tokens"])
 
 
 def _shapes(axes: tuple[str, ...], *sizes: tuple[int, ...]) -> tuple[Shape, ...]:
@@ -145,7 +166,7 @@ def _shapes(axes: tuple[str, ...], *sizes: tuple[int, ...]) -> tuple[Shape, ...]
 
 
 def _entry(name: str, kernel: Any, make_inputs: Any, reference: Any, *sizes: tuple[int, ...],
-           operator: Any = _operator, dtypes: tuple[str, ...] = ("bf16", "fp8")) -> Reference:  # fmt: skip
+           operator: Any = None, dtypes: tuple[str, ...] = ("bf16", "fp8")) -> Reference:  # fmt: skip
     axes = _AXES[: len(sizes[0])]
     return Reference(
         name=f"moe.{name}", kernel=kernel, axes=axes, make_inputs=make_inputs, reference=reference, operator=operator,
@@ -156,11 +177,12 @@ def _entry(name: str, kernel: Any, make_inputs: Any, reference: Any, *sizes: tup
 REFERENCES: tuple[Reference, ...] = (
     _entry(
         "route", route, _router_inputs, lambda inputs: chosen_of(inputs["xT"], inputs["router"], inputs["top"]),
-        (200, 16, 4, 256), (3, 4, 2, 128), operator=None, dtypes=("bf16",),
+        (200, 16, 4, 256), (3, 4, 2, 128), dtypes=("bf16",),
     ),
-    _entry("routed", routed, _routed_inputs, _routed_values, (200, 4, 2, 256, 128), (5, 8, 3, 128, 256)),
-    _entry("few", few, _few_inputs, _few_values, (4, 8, 2, 256, 128), (100, 3, 1, 128, 256)),
-    _entry("layer", layer, _layer_inputs, _layer_values, (300, 4, 2, 128, 128), operator=None),
-    _entry("layer_few", layer_few, _layer_few_inputs, _layer_values, (6, 16, 2, 128, 128), operator=None),
+    _entry("routed", routed, _routed_inputs, _routed_values, (200, 4, 2, 256, 128), (5, 8, 3, 128, 256),
+           operator=_routed_operator),
+    _entry("few", few, _few_inputs, _few_values, (4, 8, 2, 256, 128), (100, 3, 1, 128, 256), operator=_few_operator),
+    _entry("layer", layer, _layer_inputs, _layer_values, (300, 4, 2, 128, 128)),
+    _entry("layer_few", layer_few, _layer_few_inputs, _layer_values, (6, 16, 2, 128, 128)),
 )  # fmt: skip
 __all__ = ["REFERENCES", "combine", "dispatch", "experts", "gates"]

@@ -32,14 +32,13 @@ from trainshed.kernels.moe_route import constant, dispatch, gates, route
 TURNED = 2 * BANK
 
 
-def expert_rows(tokens: int, top: int, experts: int, features: int, hidden: int) -> int:
-    """Rows of a block: a power of two that the mean expert fills, of what has room beside its hidden features."""
-    most = block_rows(BANK, features, hidden, 2)
-    mean = tokens * top / min(experts, tokens * top)
-    rows = PARTITIONS
-    while 2 * rows <= min(most, mean):
-        rows *= 2
-    return rows
+def expert_rows(tokens: int, experts: int, top: int, features: int, hidden: int) -> int:
+    """Rows of a block: 256, at which TensorE works as long as the weights take to come, or 128 where a mean expert
+    has fewer or 256 have no room beside their hidden features.
+    """  # fmt: skip
+    mean = tokens * top / experts
+    fits = block_rows(2 * PARTITIONS, features, hidden, 2) == 2 * PARTITIONS
+    return 2 * PARTITIONS if mean >= PARTITIONS and fits else PARTITIONS
 
 
 @nki.jit
