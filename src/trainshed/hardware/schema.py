@@ -56,6 +56,18 @@ class NeuronCore:
     """Seconds of one small DMA, trigger to done."""
     dma_per_descriptor: Constant
     """Seconds a DMA engine spends per descriptor besides its bytes."""
+    dma_queues: Constant
+    """Queues of one DMA engine: transfers of one place of issue that are under way at once."""
+    dge_instruction: Constant | None
+    """Seconds of a DMA on the hardware engine that makes its descriptors (NeuronCore-v3 and later)."""
+    table_load: Constant
+    """Seconds in which ScalarE loads the table of another activation function."""
+    launch: Constant
+    """Seconds of a launched kernel on the device's clock besides its instructions."""
+    tensor_ramp: Constant | None
+    """Seconds in which TensorE is slow after as long without work (NeuronCore-v3 and later)."""
+    tensor_ramp_rate: Constant | None
+    """Part of TensorE's rate in that time."""
     quantize_elements_per_cycle: Constant | None
     vector_exp_speedup: Constant | None
     background_transpose: Constant | None = None

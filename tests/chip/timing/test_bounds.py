@@ -92,7 +92,7 @@ def test_a_chain_of_copies_is_as_long_as_its_time_and_copies_side_by_side_are_no
     assert chain.bounds["dependencies"] == pytest.approx(chain.seconds)
     assert chain.limit == "dependencies"
     assert chain.ratio("dependencies") == pytest.approx(1)
-    assert side.bounds["dependencies"] < 0.5 * side.seconds
+    assert side.bounds["dependencies"] < 0.6 * side.seconds  # the chain loads the table of exp too
 
 
 @st.composite

@@ -124,11 +124,10 @@ def test_no_time_is_below_its_bounds(steps):
     moved = sum(item.work["bytes"] for item in items if item.engine is engine.dma)
     bounds = [*busy.values(), moved / (of.dma_bandwidth * of.dma_engines)]
     assert found.seconds >= max(bounds) * (1 - 1e-9)
-    waits = dependencies(accesses(launch.cores[0]), {"sbuf": of.sbuf_row, "psum": of.psum_row})
-    for later, earlier in enumerate(waits):
-        for other in earlier:
-            both = items[later].engine is items[other].engine is engine.tensor
-            assert found.start[later] >= (found.end if both else found.ready)[other] - 1e-15
+    edges = dependencies(accesses(launch.cores[0]), {"sbuf": of.sbuf_row, "psum": of.psum_row})
+    for later, earlier in zip(edges.later.tolist(), edges.earlier.tolist(), strict=True):
+        both = items[later].engine is items[earlier].engine is engine.tensor
+        assert found.start[later] >= (found.end if both else found.ready)[earlier]
     assert found.seconds == found.ready.max()
     assert found.cause.count(-1) >= 1
 

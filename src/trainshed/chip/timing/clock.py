@@ -1,4 +1,4 @@
-"""When every instruction of a core starts and ends.
+"""When every instruction of a launch starts and ends.
 
 Compute engines take their instructions in program order. DMAs are issued in program order too, loads from one queue
 and stores from another; the DMA engines serve what is issued in the order of its time. So an instruction is placed
@@ -7,121 +7,129 @@ once nothing that may start before it can still appear.
 
 from __future__ import annotations
 
-import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from trainshed.chip.accesses import Accesses
-from trainshed.chip.record import Instruction
-from trainshed.chip.timing.cost import cost
-from trainshed.chip.timing.order import dependencies
+from trainshed.chip.timing.kinds import SECOND, Array, Kind, Kinds, interleaved, kinds
+from trainshed.chip.timing.order import Edges, dependencies, needed
 from trainshed.chip.timing.rates import Rates
-from trainshed.chip.words import engine
+from trainshed.chip.timing.repeat import runs
+from trainshed.chip.timing.stepper import Program, Stepper
 
-Array = np.ndarray[tuple[int], np.dtype[np.float64]]
+Times = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
 class Clock:
     """Start and end (the engine is free again) and when results may be used, per instruction of a core, seconds."""
 
-    start: Array
-    end: Array
-    ready: Array
-    release: Array
+    start: Times
+    end: Times
+    ready: Times
+    release: Times
     """When all that an instruction waits for has happened (a DMA may yet wait for its engines)."""
     cause: list[int]
-    """The instruction each waited for last (-1: none)."""
+    """The instruction each waited for last (-1: none, or one of another core)."""
     seconds: float
-    waits: list[list[int]]
-    """The earlier instructions whose results, or whose memory, each waited for."""
+    queue: list[str]
+    """What keeps each in program order: an engine, or a queue of DMAs."""
+    edges: Edges
+    """What each waits for by data or memory, all of it."""
+
+    @cached_property
+    def waits(self) -> list[list[int]]:
+        """The earlier instructions whose results, or whose memory, each waited for."""
+        found: list[list[int]] = [[] for _ in self.cause]
+        for later, earlier in zip(self.edges.later.tolist(), self.edges.earlier.tolist(), strict=True):
+            found[later].append(earlier)
+        return found
 
 
-class _Dma:
-    """The DMA engines of a core: each serves its descriptors one after the other."""
-
-    def __init__(self, rates: Rates) -> None:
-        self._free = [0.0] * rates.dma_engines
-        self._next = 0
-        self._rates = rates
-
-    def serve(self, item: Instruction, ready: float) -> tuple[float, float, float]:
-        """When a transfer's first byte moves, when its last has, and when its semaphore is seen."""
-        rates, work = self._rates, item.work
-        engines = rates.dma_engines
-        count = max(work.get("descriptors", 1), 1)
-        size = work.get("bytes", 0) / count
-        if count < engines and size > 2 * _SPLIT:
-            pieces = min(engines // count, int(size // _SPLIT))
-            count, size = count * pieces, size / pieces
-        each = max(size / rates.dma_bandwidth, rates.descriptor)
-        share, more = divmod(count, engines)
-        start, end = float("inf"), 0.0
-        for place in range(engines if share else more):
-            which = (self._next + place) % engines
-            begin = max(self._free[which], ready)
-            done = begin + each * (share + (place < more))
-            self._free[which] = done
-            start, end = min(start, begin), max(end, done)
-        self._next = (self._next + more) % engines
-        return start, end, end + max(rates.dma_fixed - rates.semaphore - rates.descriptor, 0.0)
+def clock(columns: Accesses, rates: Rates, *, repeat: bool = True) -> Clock:
+    """The times of a launch of one core."""
+    return clocks([columns], rates, repeat=repeat)[0]
 
 
-#: Bytes of the pieces into which few large descriptors are cut for several engines: an estimate, Neuron's default DMA
-#: packet of 4 KiB (Neuron runtime, "Collectives"; how the compiler cuts is not published).
-_SPLIT = 4096
+def clocks(columns: Sequence[Accesses], rates: Rates, *, repeat: bool = True) -> list[Clock]:
+    """The times of the cores of a launch, which wait for each other at barriers and exchanges.
+
+    ``repeat``: tell what repeats from what was stepped, which gives the same times.
+    """
+    made, edges = program(columns, rates)
+    stepper = Stepper(made, rates, runs(made.kind, made.edges) if repeat else [])
+    stepper.run()
+    count = len(columns)
+    found = []
+    names = [made.queues[kind.queue] for kind in made.kinds]
+    for place, column in enumerate(columns):
+        mine = slice(place, len(column.core.instructions) * count, count)
+        cause = stepper.cause[mine]
+        own = np.where((cause >= 0) & (cause % count == place), cause // count, -1)
+        columns_of = (stepper.start, stepper.end, stepper.ready, stepper.release)
+        start, end, ready, release = (times[mine] / SECOND for times in columns_of)
+        found.append(Clock(
+            start, end, ready, release, own.tolist(), float(ready.max(initial=0.0)),
+            [names[kind] for kind in made.kind[mine].tolist()], edges[place],
+        ))  # fmt: skip
+    return found
 
 
-def queue(item: Instruction) -> str:
-    """What keeps instructions in program order: an engine, or the queue that issues loads or stores."""
-    if item.engine is not engine.dma:
-        return item.engine.name
-    return "load" if item.work.get("hbm_read", 0) else "store"
+def program(columns: Sequence[Accesses], rates: Rates) -> tuple[Program, list[Edges]]:
+    """The instructions of all cores, one by one in turn, as one program; and each core's own edges."""
+    count = len(columns)
+    found = [kinds(column, rates) for column in columns]
+    capacity = {"sbuf": rates.sbuf_row, "psum": rates.psum_row}
+    edges = [dependencies(column, capacity) for column in columns]
+    kept = [needed(pairs, part) for pairs, part in zip(edges, found, strict=True)]
+    if count == 1:
+        return Program(found[0].kinds, found[0].of, found[0].queues, kept[0], (0,) * len(found[0].queues)), edges
+    merged: list[Kind] = []
+    queues: list[str] = []
+    cores: list[int] = []
+    of = []
+    for place, part in enumerate(found):
+        of.append(part.of + len(merged))
+        merged += [kind._replace(queue=kind.queue + len(queues)) for kind in part.kinds]
+        queues += part.queues
+        cores += [place] * len(part.queues)
+    later = np.concatenate([pair.later * count + place for place, pair in enumerate(kept)])
+    earlier = np.concatenate([pair.earlier * count + place for place, pair in enumerate(kept)])
+    later, earlier = _met(columns, found, later, earlier)
+    order = np.lexsort((earlier, later))
+    pairs = Edges(later[order], earlier[order])
+    return Program(merged, interleaved(of, -1), queues, pairs, tuple(cores)), edges
 
 
-def clock(columns: Accesses, rates: Rates) -> Clock:
-    """The times of one core's instructions."""
-    items = columns.core.instructions
-    count = len(items)
-    waits = dependencies(columns, {"sbuf": rates.sbuf_row, "psum": rates.psum_row})
-    users: list[list[int]] = [[] for _ in range(count)]
-    behind, last = [-1] * count, dict[str, int]()
-    left = [len(earlier) for earlier in waits]
-    for i, item in enumerate(items):
-        for j in waits[i]:
-            users[j].append(i)
-        line = queue(item)
-        if line in last:
-            behind[last[line]] = i
-            left[i] += 1
-        last[line] = i
-    start, end, ready = np.zeros(count), np.zeros(count), np.zeros(count)
-    at, cause = [0.0] * count, [-1] * count
-    dma = _Dma(rates)
-    heap = [(0.0, i) for i in range(count) if not left[i]]
+def _met(columns: Sequence[Accesses], found: Sequence[Kinds], later: Array, earlier: Array) -> tuple[Array, Array]:
+    """Edges between cores: a barrier or an exchange begins when the other core's could."""
+    count = len(columns)
+    meeting: dict[tuple[object, ...], list[int]] = {}
+    waits: dict[int, list[int]] = {}
+    for place, (column, part) in enumerate(zip(columns, found, strict=True)):
+        last: dict[int, int] = {}
+        for i, (item, queue) in enumerate(zip(column.core.instructions, part.queue().tolist(), strict=True)):
+            key = _meeting(place, item.opcode, item.attributes)
+            if key is not None:
+                meeting.setdefault(key, []).append(i * count + place)
+                waits[i * count + place] = [last[queue] * count + place] if queue in last else []
+            last[queue] = i
+    for one, two in zip(later.tolist(), earlier.tolist(), strict=True):
+        if one in waits:
+            waits[one].append(two)
+    pairs = [(one, two) for group in meeting.values() for one in group for other in group if other != one
+             for two in waits[other]]  # fmt: skip
+    more = np.array(pairs, np.int64).reshape(-1, 2)
+    return np.concatenate((later, more[:, 0])), np.concatenate((earlier, more[:, 1]))
 
-    def release(k: int, moment: float, by: int) -> None:
-        if moment > at[k]:
-            at[k], cause[k] = moment, by
-        left[k] -= 1
-        if not left[k]:
-            heapq.heappush(heap, (at[k], k))
 
-    while heap:
-        moment, i = heapq.heappop(heap)
-        item = items[i]
-        if item.engine is engine.dma:
-            free = moment
-            start[i], end[i], ready[i] = dma.serve(item, moment + rates.semaphore)
-        else:
-            spent = cost(item, rates)
-            free = moment + spent.busy
-            start[i], end[i], ready[i] = moment, free, free + spent.latency
-        for k in users[i]:
-            # TensorE adds to what it has in PSUM, and reads what it is given, without a pause between matmuls.
-            together = item.engine is engine.tensor and items[k].engine is engine.tensor
-            release(k, free if together else float(ready[i]), i)
-        if behind[i] >= 0:
-            release(behind[i], free, i)
-    return Clock(start, end, ready, np.array(at), cause, float(ready.max(initial=0.0)), waits)
+def _meeting(core: int, opcode: str, attributes: dict[str, object]) -> tuple[object, ...] | None:
+    """What instructions of two cores have in common that begin together."""
+    if opcode == "core_barrier":
+        return "barrier", attributes["barrier"]
+    if opcode == "sendrecv" and attributes["receive_from"] != core:
+        return "pipe", attributes["pipe"], attributes["turn"]
+    return None

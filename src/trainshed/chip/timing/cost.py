@@ -21,6 +21,8 @@ class Cost(NamedTuple):
 
     busy: float
     latency: float
+    fast: bool = False
+    """In one of VectorE's fast modes."""
 
 
 #: VectorE instructions that run at its narrow and wide rates; the others take one element per cycle, or less.
@@ -71,7 +73,7 @@ def _on_vector(item: Instruction, rates: Rates) -> Cost:
     if name == "tensor_reduce" and _narrow(operands) and item.attributes.get("op") in ("add", "max", "maximum"):
         fast = 2.0
     cycles = max(count * _SLOW.get(name, 1.0) / fast, rates.floor)
-    return Cost(cycles / rates.vector_clock + rates.overhead, 0.0)
+    return Cost(cycles / rates.vector_clock + rates.overhead, 0.0, fast > 1)
 
 
 def _wide(region: Region) -> bool:
@@ -86,6 +88,16 @@ def _on_scalar(item: Instruction, rates: Rates) -> Cost:
     if item.opcode in _FAST and _narrow(operands):
         fast = rates.scalar_narrow
     return Cost(max(count / fast, rates.floor) / rates.scalar_clock + rates.overhead, 0.0)
+
+
+#: Activation functions that ScalarE computes without a table: an estimate, by what they are made of.
+_PLAIN = frozenset(("copy", "identity", "relu", "square", "abs", "sign"))
+
+
+def table(item: Instruction) -> str | None:
+    """The function whose table ScalarE must have loaded. Which functions share one is not published: none do here."""
+    name = item.attributes.get("op") if item.engine is engine.scalar and item.opcode.startswith("activat") else None
+    return None if name is None or name in _PLAIN else str(name)
 
 
 def _on_gpsimd(item: Instruction, rates: Rates) -> Cost:

@@ -7,20 +7,31 @@ does for loops whose trips it overlaps.
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from trainshed.chip.accesses import Accesses, itemsize, lives, meet
 from trainshed.chip.memory import Storage
-from trainshed.chip.record import Region
+from trainshed.chip.record import Instruction, Region
+from trainshed.chip.timing.kinds import Array, Kinds
 from trainshed.chip.words import engine
 
 Box = tuple[tuple[int, int], ...]
 """Half-open intervals, one per axis of a storage."""
 
 
+class Edges(NamedTuple):
+    """``later`` waits for ``earlier``, pair by pair, ordered by ``later``."""
+
+    later: Array
+    earlier: Array
+
+
 class _Access(NamedTuple):
+    place: int
     time: int
     write: bool
     box: Box
@@ -87,80 +98,167 @@ def _filled(region: Region, around: Box, storage: Storage) -> bool:
     return touched == count * steps[-1]
 
 
-def dependencies(columns: Accesses, capacity: dict[str, int]) -> list[list[int]]:
-    """By instruction, the earlier instructions of its core that it waits for.
+def dependencies(columns: Accesses, capacity: dict[str, int]) -> Edges:
+    """What every instruction of a core waits for: data, memory that is used again, and what ``depends_on`` says.
 
     ``capacity``: bytes per partition of ``sbuf`` and ``psum``.
     """
-    core = columns.core
-    waits = [set(item.after) for item in core.instructions]
-    cores = core.launch.cores if core.launch is not None else [core]
-    storages = {storage.serial: storage for one in cores for storage in one.storages}
-    for serial in np.unique(columns.storage[columns.write]).tolist():
-        _order_within(columns, storages[serial], waits)
-    for buffer, row in capacity.items():
-        _hand_round(columns, buffer, row, waits)
-    return [sorted(item) for item in waits]
+    asked = [(i, j) for i, item in enumerate(columns.core.instructions) if item.after for j in item.after]
+    histories = _Histories(columns)
+    found = [np.array(asked, np.int64).reshape(-1, 2), histories.edges()]
+    found += [_hand_round(columns, histories, buffer, row) for buffer, row in capacity.items()]
+    pairs = np.unique(np.concatenate(found), axis=0)
+    return Edges(pairs[:, 0], pairs[:, 1])
 
 
-def _order_within(columns: Accesses, storage: Storage, waits: list[set[int]]) -> None:
-    """The order of the accesses of one storage. What a later write covers wholly needs no more looking at."""
-    found = []
-    for i in columns.of(storage.serial).tolist():
-        region = columns.regions[i]
-        found.append(_Access(int(columns.time[i]), bool(columns.write[i]), box(region, storage), region))
-    if all(item.write for item in found) and _are_tiles([item.box for item in found]):
-        return
-    live: list[_Access] = []
-    for item in found:
-        covers = item.write and not item.region.indirect and _filled(item.region, item.box, storage)
-        kept = []
-        for other in live:
-            if (item.write or other.write) and other.time != item.time and not apart(item.box, other.box):
-                if covers and inside(other.box, item.box):
-                    waits[item.time].add(other.time)
-                    continue
-                if item.region.indirect or other.region.indirect or meet(item.region, other.region):
-                    waits[item.time].add(other.time)
-            kept.append(other)
-        kept.append(item)
-        live = kept
+def needed(edges: Edges, kinds: Kinds) -> Edges:
+    """The edges without those that a queue's order or an earlier wait of the queue implies, and those of DMA queues."""
+    queue, order = kinds.queue(), kinds.in_order()
+    rings = _rings(kinds)
+    later = np.concatenate((edges.later, rings[:, 0]))
+    earlier = np.concatenate((edges.earlier, rings[:, 1]))
+    apart = (queue[later] != queue[earlier]) | ~order[earlier]
+    later, earlier = later[apart], earlier[apart]
+    place = np.lexsort((later, earlier, queue[later]))
+    later, earlier = later[place], earlier[place]
+    first = np.ones(len(later), bool)
+    first[1:] = (earlier[1:] != earlier[:-1]) | (queue[later[1:]] != queue[later[:-1]])
+    later, earlier = later[first], earlier[first]
+    place = np.lexsort((earlier, later))
+    return Edges(later[place], earlier[place])
 
 
-def _are_tiles(boxes: list[Box]) -> bool:
-    """Whether boxes are different tiles of one grid."""
-    sizes = {tuple(high - low for low, high in one) for one in boxes}
-    if len(sizes) != 1 or len(set(boxes)) != len(boxes):
+def _rings(kinds: Kinds) -> Array:
+    """A DMA takes the queue of the one so many before it."""
+    queue = kinds.queue()
+    moved = np.array([kind.descriptors > 0 for kind in kinds.kinds], bool)[kinds.of]
+    found = [np.zeros((0, 2), np.int64)]
+    for one in np.unique(queue[moved]).tolist():
+        at = np.flatnonzero(moved & (queue == one))
+        found.append(np.stack((at[kinds.dma_queues :], at[: -kinds.dma_queues]), 1))
+    return np.concatenate(found)
+
+
+class _Histories:
+    """The accesses of storages, one storage after another. Tiles of a loop have one history, ordered once."""
+
+    def __init__(self, columns: Accesses) -> None:
+        self._columns = columns
+        self._order = np.argsort(columns.storage, kind="stable")
+        storage = columns.storage[self._order]
+        first = np.flatnonzero(np.diff(storage, prepend=-1))
+        self.times: list[int] = columns.time[self._order].tolist()
+        stops = np.append(first, len(storage))[1:].tolist()
+        self.spans = dict(zip(storage[first].tolist(), zip(first.tolist(), stops, strict=True), strict=True))
+        """Places of a storage's accesses in ``times``, by its serial."""
+
+    def edges(self) -> Array:
+        """Pairs (later, earlier) of instructions."""
+        columns, core = self._columns, self._columns.core
+        cores = core.launch.cores if core.launch is not None else [core]
+        storages = {storage.serial: storage for one in cores for storage in one.storages}
+        # A barrier stands for what another core writes.
+        barrier = np.array([item.opcode == "core_barrier" for item in core.instructions], bool)
+        write = columns.write | barrier[columns.time]
+        like: dict[tuple[object, ...], list[int]] = {}
+        codes = self._codes(write)
+        for serial in np.unique(columns.storage[write]).tolist():
+            first, stop = self.spans[serial]
+            if stop - first > 1:
+                one = storages[serial]
+                like.setdefault((one.buffer, one.shape, one.dtype, *codes[first:stop]), []).append(first)
+        found = [np.zeros((0, 2), np.int64)]
+        times = columns.time[self._order]
+        for key, firsts in like.items():
+            places = self._order[firsts[0] : firsts[0] + len(key) - 3]
+            local = self._ordered(places, write[places], storages[int(columns.storage[places[0]])])
+            found.append(times[np.array(firsts)[:, None, None] + local].reshape(-1, 2))
+        return np.concatenate(found)
+
+    def _codes(self, write: Array) -> list[int]:
+        """A number per access: what part of its storage, read or written, by the same instruction as the one before."""
+        known: dict[tuple[object, ...], int] = {}
+        regions = self._columns.regions
+        part = np.fromiter((known.setdefault(region[2:], len(known)) for region in regions), np.int64, len(regions))
+        time = self._columns.time[self._order]
+        again = np.diff(time, prepend=-1) == 0
+        codes: list[int] = ((part * 2 + write)[self._order] * 2 + again).tolist()
+        return codes
+
+    def _ordered(self, places: Array, write: Array, storage: Storage) -> Array:
+        """Pairs of places in a history. What a later write covers wholly needs no more looking at."""
+        columns = self._columns
+        regions = [columns.regions[i] for i in places.tolist()]
+        if write.all() and _are_tiles(regions, storage):
+            return np.zeros((0, 2), np.int64)
+        boxes: dict[object, tuple[Box, bool]] = {}
+        found: list[tuple[int, int]] = []
+        live: list[_Access] = []
+        for place, region in enumerate(regions):
+            known = boxes.get(region[2:])
+            if known is None:
+                around = box(region, storage)
+                known = boxes[region[2:]] = (around, not region.indirect and _filled(region, around, storage))
+            item = _Access(place, int(columns.time[places[place]]), bool(write[place]), known[0], region)
+            live = _against(item, item.write and known[1], live, found)
+        return np.array(found, np.int64).reshape(-1, 2)
+
+
+def _against(item: _Access, covers: bool, live: list[_Access], found: list[tuple[int, int]]) -> list[_Access]:
+    """Note what an access waits for; what is left to be looked at by later ones."""
+    kept = []
+    for other in live:
+        if (item.write or other.write) and other.time != item.time and not apart(item.box, other.box):
+            if covers and inside(other.box, item.box):
+                found.append((item.place, other.place))
+                continue
+            if item.region.indirect or other.region.indirect or meet(item.region, other.region):
+                found.append((item.place, other.place))
+        kept.append(other)
+    kept.append(item)
+    return kept
+
+
+def _are_tiles(regions: list[Region], storage: Storage) -> bool:
+    """Whether regions are different tiles of one grid."""
+    first = regions[0]
+    if any(region[2] != first[2] or region[4] != first[4] or region[5] for region in regions):
         return False
-    (size,) = sizes
-    return all(low % length == 0 for one in boxes for (low, _), length in zip(one, size, strict=True))
+    sizes = tuple(high - low for low, high in box(first, storage))
+    lengths, steps = _axes(storage)
+    at = np.array([region.offset for region in regions], np.int64) * itemsize(first)
+    for size, length, step in zip(sizes, lengths, steps, strict=True):
+        index = at // step
+        at = at % step
+        if (index % size).any() or (index + size > length).any():
+            return False
+    return len({region.offset for region in regions}) == len(regions)
 
 
-def _hand_round(columns: Accesses, buffer: str, row: int, waits: list[set[int]]) -> None:
-    """Let the first write of a storage wait for the last uses of those whose memory it takes."""
+def _hand_round(columns: Accesses, histories: _Histories, buffer: str, row: int) -> Array:
+    """The first write of a storage waits for the last uses of those whose memory it takes."""
     alive = lives(columns, buffer)
     held: list[tuple[int, int, int]] = []
+    found: list[tuple[int, int]] = []
     used = 0
+    items = columns.core.instructions
+    firsts, lasts = alive.first.tolist(), alive.last.tolist()
     for place in np.argsort(alive.first, kind="stable").tolist():
-        storage, first = alive.storages[place], int(alive.first[place])
-        while used + storage.row > row:
-            dead = min((item for item in held if item[0] < first), default=None)
-            if dead is None:
-                break
-            held.remove(dead)
-            used -= dead[1]
-            waits[first].update(_last_uses(columns, dead[2]))
-        held.append((int(alive.last[place]), storage.row, storage.serial))
+        storage, first = alive.storages[place], firsts[place]
+        while used + storage.row > row and held and held[0][0] < first:
+            _, size, serial = heapq.heappop(held)
+            used -= size
+            begin, end = histories.spans[serial]
+            found += [(first, last) for last in _last_uses(histories.times[begin:end], items)]
+        heapq.heappush(held, (lasts[place], storage.row, storage.serial))
         used += storage.row
+    return np.array(found, np.int64).reshape(-1, 2)
 
 
-def _last_uses(columns: Accesses, serial: int) -> list[int]:
+def _last_uses(times: list[int], items: Sequence[Instruction]) -> list[int]:
     """The last instruction of each engine that touches a storage, and every DMA that does."""
-    items, found, transfers = columns.core.instructions, {}, []
-    for i in columns.of(serial).tolist():
-        time = int(columns.time[i])
-        if items[time].engine is engine.dma:
-            transfers.append(time)
-        else:
-            found[items[time].engine] = time
-    return [*found.values(), *transfers]
+    last: dict[object, int] = {}
+    for time in times:
+        on = items[time].engine
+        last[time if on is engine.dma else on.name] = time
+    return list(last.values())

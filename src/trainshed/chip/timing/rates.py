@@ -53,10 +53,27 @@ class Rates:
     """Seconds of a descriptor, at least."""
     sbuf_row: int
     psum_row: int
+    dge: float
+    """Seconds of a DMA on the hardware engine that makes its descriptors."""
+    table_load: float
+    """Seconds in which ScalarE loads the table of another activation function."""
+    ramp: float
+    """Seconds of TensorE's power ramp (0: it has none), and the part of its rate until then."""
+    ramp_rate: float
+    shared_ports: bool
+    """VectorE shares its way to SBUF with GpSimd and to PSUM with ScalarE (NeuronCore-v2)."""
+    dma_queues: int
+    """Transfers under way at once from one place of issue."""
+    launch: float
+    """Seconds of a launched kernel besides its instructions."""
     peak: dict[str, float]
     """FLOP/s of TensorE by product dtype."""
     hbm_bandwidth: float
     """The core's share of its chip's."""
+
+    def gpsimd_program(self, count: int) -> float:
+        """Seconds in which GpSimd makes ``count`` descriptors: as its other programs, 150 cycles and one each."""
+        return (150 + count) / self.gpsimd_clock
 
 
 @lru_cache
@@ -86,6 +103,11 @@ def rates_of(chip: Chip) -> Rates:
         dma_engines=int(engines), dma_bandwidth=of(core.dma_bandwidth) / engines, dma_fixed=of(core.dma_fixed),
         descriptor=of(core.dma_per_descriptor),
         sbuf_row=int(of(core.sbuf) / lanes), psum_row=int(of(core.psum) / lanes),
+        dge=of(core.dge_instruction) if core.dge_instruction else 0.0, table_load=of(core.table_load),
+        ramp=of(core.tensor_ramp) if core.tensor_ramp else 0.0,
+        ramp_rate=of(core.tensor_ramp_rate) if core.tensor_ramp_rate else 1.0,
+        # NeuronCore-v2, alone in having no engine that makes descriptors.
+        shared_ports=core.dge_instruction is None, dma_queues=int(of(core.dma_queues)), launch=of(core.launch),
         hbm_bandwidth=of(chip.hbm_bandwidth) / of(chip.cores),
         peak={
             name: 2 * of(core.depth[name]) * of(core.tensor_columns) * of(item) * of(core.tensor_clock)

@@ -1,0 +1,236 @@
+"""The event loop of the clock: instruction by instruction, and whole repetitions where the state comes again."""
+
+from __future__ import annotations
+
+import heapq
+from typing import NamedTuple
+
+import numpy as np
+
+from trainshed.chip.timing.dma import DmaEngines
+from trainshed.chip.timing.kinds import Array, Kind, whole
+from trainshed.chip.timing.order import Edges
+from trainshed.chip.timing.rates import Rates
+from trainshed.chip.timing.repeat import Run
+
+
+class Program(NamedTuple):
+    """Instructions of a launch in one order."""
+
+    kinds: list[Kind]
+    kind: Array
+    """Kind per instruction; -1: there is none in this place."""
+    queues: list[str]
+    edges: Edges
+    cores: tuple[int, ...]
+    """Core per queue."""
+
+
+class Ramp:
+    """The power ramp of TensorE: after a window of time without work it is slow for as long.
+
+    The hardware limits the engine's utilisation, so that work with gaps of its own loses nothing. Source: Neuron
+    Explorer, "Understanding throttling".
+    """
+
+    def __init__(self, window: int, rate: float) -> None:
+        self._window, self._slow = window, 1 / rate
+        self._ended = self._until = -window
+
+    def busy(self, now: int, work: int) -> int:
+        """How long ``work`` takes from ``now`` on."""
+        if now - self._ended >= self._window:
+            self._until = now + self._window
+        taken = round(work * self._slow) if now < self._until else work
+        self._ended = now + taken
+        return taken
+
+    def state(self, now: int) -> tuple[int, int]:
+        """All that decides what comes, relative to ``now``."""
+        return max(self._ended - now, -self._window), max(self._until - now, 0)
+
+    def later(self, by: int) -> None:
+        """The same some time later."""
+        self._ended += by
+        self._until += by
+
+
+class Stepper:
+    """Times of a program's instructions in femtoseconds."""
+
+    def __init__(self, program: Program, rates: Rates, repeated: list[Run]) -> None:
+        count = len(program.kind)
+        self._program, self._rates = program, rates
+        self.start, self.end, self.ready, self.release = (np.zeros(count, np.int64) for _ in range(4))
+        self.cause = np.full(count, -1, np.int64)
+        later, earlier = program.edges
+        order = np.argsort(earlier, kind="stable")
+        self._users = later[order].tolist()
+        self._first = np.searchsorted(earlier[order], np.arange(count + 1)).tolist()
+        queue = np.array([kind.queue for kind in program.kinds] + [-1], np.int64)[program.kind]
+        behind = _behind(queue)
+        left = np.bincount(later, minlength=count)
+        left[behind[behind >= 0]] += 1
+        self._behind, self._left = behind.tolist(), left.tolist()
+        self._at, self._by = [0] * count, [-1] * count
+        self._heap = [(0, i) for i in np.flatnonzero((left == 0) & (program.kind >= 0)).tolist()]
+        self._some: set[int] = set()
+        cores = max(program.cores, default=0) + 1
+        self._dma = [DmaEngines(rates.dma_engines) for _ in range(cores)]
+        self._ramps = [Ramp(whole(rates.ramp), rates.ramp_rate) for _ in range(cores)] if rates.ramp else []
+        self._tables: list[str | None] = [None] * cores
+        self._ports: dict[tuple[int, str], int] = {}
+        self._looks = {i: run for run in repeated for i in range(run.start + run.period, run.stop, run.period)}
+        self._log: list[int] = []
+        self._seen: tuple[Run, int, object] | None = None
+        self.stepped = 0
+        """Instructions that were placed one by one."""
+
+    def run(self) -> None:
+        """Place every instruction."""
+        kinds, kind_of, cores = self._program.kinds, self._program.kind.tolist(), self._program.cores
+        heap, looks, users, first, behind = self._heap, self._looks, self._users, self._first, self._behind
+        left, at, by, some = self._left, self._at, self._by, self._some
+        start, end, ready, released, cause = self.start, self.end, self.ready, self.release, self.cause
+        semaphore = whole(self._rates.semaphore)
+        settle = whole(max(self._rates.dma_fixed - self._rates.semaphore - self._rates.descriptor, 0.0))
+        push, pop = heapq.heappush, heapq.heappop
+        while heap:
+            moment, i = pop(heap)
+            if i in looks and self._tell(looks[i], moment, i):
+                heap = self._heap
+                continue
+            self._log.append(i)
+            kind = kinds[kind_of[i]]
+            released[i], cause[i] = moment, by[i]
+            if kind.descriptors:
+                free = moment + kind.busy
+                start[i], done = self._dma[cores[kind.queue]].serve(kind.descriptors, kind.each, free + semaphore)
+                end[i] = done
+                done += settle
+            else:
+                start[i], free = self._on_engine(moment, kind)
+                end[i], done = free, free + kind.latency
+            ready[i] = done
+            tensor = kind.tensor
+            follow = [
+                (k, free if tensor and kinds[kind_of[k]].tensor else done) for k in users[first[i] : first[i + 1]]
+            ]
+            if behind[i] >= 0:
+                follow.append((behind[i], free))
+            for k, when in follow:
+                if when > at[k]:
+                    at[k], by[k] = when, i
+                left[k] -= 1
+                if left[k]:
+                    some.add(k)
+                else:
+                    some.discard(k)
+                    push(heap, (at[k], k))
+
+    def _on_engine(self, moment: int, kind: Kind) -> tuple[int, int]:
+        """When an instruction that may start begins and ends on its engine."""
+        core, busy = self._program.cores[kind.queue], kind.busy
+        if kind.table is not None and self._tables[core] != kind.table:
+            self._tables[core] = kind.table
+            busy += whole(self._rates.table_load)
+        if kind.port is not None:
+            port = (core, kind.port)
+            moment = max(moment, self._ports.get(port, 0))
+            self._ports[port] = moment + busy
+        if kind.tensor and self._ramps:
+            busy = self._ramps[core].busy(moment, busy)
+        return moment, moment + busy
+
+    # --- what repeats ---------------------------------------------------------------------------------------
+
+    def _tell(self, run: Run, moment: int, i: int) -> bool:
+        """At a period's first instruction: whether the rest of the run has been told from the last period."""
+        state = self._state(run, moment, i)
+        seen, log = self._seen, self._log
+        self._seen, self._log = (run, moment, state), []
+        self.stepped += len(log)
+        if seen is None or seen[0] is not run or seen[2] != state:
+            return False
+        times = self._periods_left(run, i, log)
+        if times < 1:
+            return False
+        self._seen = None
+        self._skip(run, times, moment - seen[1], (moment, i), np.array(log, np.int64))
+        return True
+
+    def _state(self, run: Run, now: int, i: int) -> object:
+        """All that decides what comes, relative to this moment and instruction."""
+        left, at, some = self._left, self._at, self._some
+        return (
+            sorted((k - i, left[k], max(at[k] - now, 0)) for k in some if k < run.stop),
+            sorted((moment - now, k - i) for moment, k in self._heap),
+            [engines.state(now) for engines in self._dma],
+            [ramp.state(now) for ramp in self._ramps],
+            list(self._tables),
+            sorted((port, max(moment - now, 0)) for port, moment in self._ports.items()),
+        )
+
+    def _periods_left(self, run: Run, i: int, log: list[int]) -> int:
+        """Periods for which nothing that a period's instructions touch lies beyond the run."""
+        reach = i
+        for one in log:
+            if one < run.start:
+                return 0
+            reach = max(reach, one, self._behind[one] if self._behind[one] < run.stop else one)
+            for k in self._users[self._first[one] : self._first[one + 1]]:
+                if k < run.stop:
+                    reach = max(reach, k)
+        return (run.stop - 1 - reach) // run.period
+
+    def _skip(self, run: Run, times: int, span: int, now: tuple[int, int], log: Array) -> None:
+        """Tell ``times`` periods from the last one, whose instructions are in ``log``."""
+        by, ahead = times * span, times * run.period
+        places = (log + np.arange(1, times + 1)[:, None] * run.period).reshape(-1)
+        for column in (self.start, self.end, self.ready, self.release):
+            column[places] = (column[log] + np.arange(1, times + 1)[:, None] * span).reshape(-1)
+        causes = self.cause[log]
+        moved = causes + np.arange(1, times + 1)[:, None] * run.period
+        self.cause[places] = np.where(causes < 0, -1, moved).reshape(-1)
+        left, at, cause = self._left, self._at, self._by
+        inside = [k for k in self._some if k < run.stop]
+        held = [(k, left[k], at[k], cause[k]) for k in inside]
+        waiting = [(moment, k, cause[k]) for moment, k in [*self._heap, now]]
+        self._some.difference_update(inside)
+        for k, count, moment, one in held:
+            self._some.add(k + ahead)
+            left[k + ahead], at[k + ahead] = count, moment + by
+            cause[k + ahead] = one + ahead if one >= run.start else one
+        self._heap = []
+        for moment, k, one in waiting:
+            left[k + ahead], at[k + ahead] = 0, moment + by
+            cause[k + ahead] = one + ahead if one >= run.start else one
+            heapq.heappush(self._heap, (moment + by, k + ahead))
+        for engines in self._dma:
+            engines.later(by)
+        for ramp in self._ramps:
+            ramp.later(by)
+        self._ports = {port: moment + by for port, moment in self._ports.items()}
+        self._beyond(run, places.tolist())
+
+    def _beyond(self, run: Run, places: list[int]) -> None:
+        """What comes after a run, and waits for instructions that were told, has their ends."""
+        users, first, left, at = self._users, self._first, self._left, self._at
+        for i in places:
+            for k in users[first[i] : first[i + 1]]:
+                if k >= run.stop:
+                    done = int(self.ready[i])
+                    if done > at[k]:
+                        at[k], self._by[k] = done, i
+                    left[k] -= 1
+                    self._some.add(k)
+
+
+def _behind(queue: Array) -> Array:
+    """The next instruction of the same queue (-1: none)."""
+    order = np.argsort(queue, kind="stable")
+    behind = np.full(len(queue), -1, np.int64)
+    same = queue[order[1:]] == queue[order[:-1]]
+    behind[order[:-1][same]] = order[1:][same]
+    behind[queue < 0] = -1
+    return behind
