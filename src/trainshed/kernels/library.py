@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from trainshed.kernels import gemm_references, rowwise_references
+from trainshed.kernels import attention, gemm_references, mlp, moe, rowwise_references
 from trainshed.kernels.reference import Reference
 
 #: The rooms that have kernels, each with a tuple ``REFERENCES``.
-_ROOMS = (gemm_references, rowwise_references)
+_ROOMS = (gemm_references, rowwise_references, attention, mlp, moe)
 
 
 def library() -> dict[str, Reference]:
