@@ -10,7 +10,7 @@ import numpy as np
 from trainshed.kernels.attention_backward import backward
 from trainshed.kernels.attention_decode import decode
 from trainshed.kernels.attention_prefill import prefill
-from trainshed.kernels.attention_tiles import PARTITIONS
+from trainshed.kernels.common import PARTITIONS
 from trainshed.kernels.reference import Array, Inputs, Operator, Reference, Shape
 from trainshed.numerics.formats import lookup
 

@@ -17,22 +17,18 @@ import trainshed.nki.language as nl
 from trainshed.kernels.attention_prefill import GROUP, reach
 from trainshed.kernels.attention_tiles import (
     BANK,
-    PARTITIONS,
-    Tensor,
     above_diagonal,
     bank,
     copied,
     dimensions,
     identity,
-    loaded,
     multiple,
     parts,
-    require,
     result,
     same,
     softmax_scale,
-    tile,
 )
+from trainshed.kernels.common import PARTITIONS, Tensor, loaded, require, sbuf
 
 #: Queries, or keys, that one DMA loads.
 PIECE = GROUP * PARTITIONS
@@ -184,7 +180,7 @@ class _Backward(nl.NKIObject):
         name = "lse", unit.head
         if name not in self.tiles:
             held = loaded(self.q["lse"][unit.head])
-            self.tiles[name] = tile(held.shape, nl.float32)
+            self.tiles[name] = sbuf(held.shape, nl.float32)
             nisa.tensor_scalar(dst=self.tiles[name], data=held, op0=nl.multiply, operand0=-1.0)
         return self.tiles[name][:, unit.query : unit.query + 1]
 
@@ -197,9 +193,9 @@ class _Backward(nl.NKIObject):
             until = () if self.keep else (unit.block,)
             o = self._piece("o", self.q["o"], unit.head, start, *until)
             do = self._piece("do", self.q["do"], unit.head, start, *until)
-            products = tile(o.shape, nl.float32)
+            products = sbuf(o.shape, nl.float32)
             nisa.tensor_tensor(dst=products, data1=o, data2=do, op=nl.multiply)
-            self.tiles[name] = tile(o.shape[:2], nl.float32)
+            self.tiles[name] = sbuf(o.shape[:2], nl.float32)
             nisa.tensor_reduce(dst=self.tiles[name], op=nl.add, data=products, axis=2)
         place = unit.query % GROUP
         return self.tiles[name][:, place : place + 1]
@@ -215,9 +211,9 @@ class _Backward(nl.NKIObject):
             nisa.nc_matmul(dst=hidden, stationary=self.ones, moving=self.mask, accumulate=True)
         gradients = bank(PARTITIONS, unit.width)
         nisa.nc_matmul(dst=gradients, stationary=self._query("doT", unit), moving=self._keys("vT", unit))
-        weights = tile((PARTITIONS, unit.width), self.q["q"].dtype)
+        weights = sbuf((PARTITIONS, unit.width), self.q["q"].dtype)
         nisa.activation(dst=weights, op=nl.exp, data=product, scale=self.scale, bias=self._logarithms(unit))
-        changes = tile((PARTITIONS, unit.width), self.q["q"].dtype)
+        changes = sbuf((PARTITIONS, unit.width), self.q["q"].dtype)
         nisa.scalar_tensor_tensor(
             dst=changes, data=gradients, op0=nl.subtract, operand0=self._delta(unit), op1=nl.multiply, operand1=weights
         )
@@ -231,7 +227,7 @@ class _Backward(nl.NKIObject):
         turned = bank(PARTITIONS, unit.width, changes.dtype)
         for part in columns:
             nisa.nc_transpose(dst=turned[:, part], data=changes[:, part])
-        held = tile(changes.shape, changes.dtype)
+        held = sbuf(changes.shape, changes.dtype)
         copied(held, turned, scalar=True)
         self.tiles["turned", unit] = held
         self._added("dk", unit, changes, self._query("q", unit))
@@ -261,7 +257,7 @@ class _Backward(nl.NKIObject):
         if not (first and last):
             shape = PARTITIONS, self.k["k"].shape[2], self.dim
             if first and unit.block == 0:
-                self.tiles[name, "sum"] = tile(shape, nl.float32)
+                self.tiles[name, "sum"] = sbuf(shape, nl.float32)
             held = self.tiles[name, "sum"][:, start : start + count, :]
         self._stored(name, self.results[place][kv_head], start, held, product, (factor, first, last))
 
@@ -274,7 +270,7 @@ class _Backward(nl.NKIObject):
         held = None
         if not (unit.first and unit.last):
             if unit.first:
-                self.tiles["sum", unit.query] = tile((PARTITIONS, 1, self.dim), nl.float32)
+                self.tiles["sum", unit.query] = sbuf((PARTITIONS, 1, self.dim), nl.float32)
             held = self.tiles["sum", unit.query]
         self._stored("dq", self.results[0][unit.head], unit.query, held, product.reshape((PARTITIONS, 1, self.dim)),
                      (self.scale, unit.first, unit.last))  # fmt: skip
@@ -287,7 +283,7 @@ class _Backward(nl.NKIObject):
         if last:
             group = parts(target.shape[1], GROUP)[start // GROUP]
             if start == group.start:
-                self.tiles[name, "out"] = tile((PARTITIONS, group.stop - group.start, self.dim), target.dtype)
+                self.tiles[name, "out"] = sbuf((PARTITIONS, group.stop - group.start, self.dim), target.dtype)
             place = start - group.start
             dst = self.tiles[name, "out"][:, place : place + product.shape[1], :]
         if first:

@@ -17,21 +17,17 @@ import trainshed.nki.language as nl
 from trainshed.kernels.attention_tiles import (
     BANK,
     HIDDEN,
-    PARTITIONS,
-    Tensor,
     bank,
     copied,
     dimensions,
     identity,
-    loaded,
     multiple,
     parts,
-    require,
     result,
     same,
     softmax_scale,
-    tile,
 )
+from trainshed.kernels.common import PARTITIONS, Tensor, loaded, require, sbuf
 
 #: Tiles of 128 keys that one DMA loads.
 RUN = 64
@@ -80,7 +76,7 @@ def decode(qT: Tensor, kT: Tensor, v: Tensor, scale: float | None = None, tokens
     at = _Decode(qT, kT, v, softmax_scale(scale, dim) * k_scale, tokens)
     pairs = [(sequence, head) for sequence in range(sequences) for head in range(kv_heads)]
     passes = [pairs[part] for part in parts(len(pairs), at.sizes.pairs)]
-    ready = tile((dim, sequences * kv_heads, rows), qT.dtype)
+    ready = sbuf((dim, sequences * kv_heads, rows), qT.dtype)
     at.scores(0, passes[0])
     done = 0
     for index, each in enumerate(passes):
@@ -117,7 +113,7 @@ class _Decode(nl.NKIObject):
         self.q = loaded(qT)
         self.sizes = sizes(self.rows, kT.shape[3])
         self.blocks = parts(kT.shape[3] // PARTITIONS, self.sizes.tiles)
-        self.ones = tile((PARTITIONS, PARTITIONS), nl.float32)
+        self.ones = sbuf((PARTITIONS, PARTITIONS), nl.float32)
         nisa.memset(dst=self.ones, value=1.0)
         self.eye = identity(nl.float32)
         if tokens > 1:
@@ -128,7 +124,7 @@ class _Decode(nl.NKIObject):
     def scores(self, index: int, pairs: list[tuple[int, int]]) -> None:
         """kᵀ · q of a pass, [128 keys, heads, tiles, rows] in SBUF."""
         total = self.kT.shape[3] // PARTITIONS
-        scores = tile((PARTITIONS, len(pairs), total, self.rows), nl.float32)
+        scores = sbuf((PARTITIONS, len(pairs), total, self.rows), nl.float32)
         for place, (sequence, head) in enumerate(pairs):
             query = self.q[:, sequence, head, :]
             for block in self.blocks:
@@ -163,15 +159,15 @@ class _Decode(nl.NKIObject):
         scores = self.tiles.pop(("scores", index))
         _, count, total, rows = scores.shape
         by_row = (0, 1, 3, 2)
-        most = tile((PARTITIONS, count, rows), nl.float32)
+        most = sbuf((PARTITIONS, count, rows), nl.float32)
         nisa.tensor_reduce(dst=most, op=nl.maximum, data=scores.permute(by_row), axis=3)
         highest = self._highest(most.reshape((PARTITIONS, count * rows))).reshape((PARTITIONS, count, 1, rows))
         nisa.tensor_tensor(
             dst=scores, data1=scores, data2=highest.broadcast(2, total), op=nl.subtract, engine=nisa.engine.vector
         )
-        weights = tile(scores.shape, self.q.dtype)
+        weights = sbuf(scores.shape, self.q.dtype)
         nisa.activation(dst=weights, op=nl.exp, data=scores, scale=self.scale)
-        sums = tile((PARTITIONS, count, rows), nl.float32)
+        sums = sbuf((PARTITIONS, count, rows), nl.float32)
         nisa.tensor_reduce(dst=sums, op=nl.add, data=weights.permute(by_row), axis=3)
         self.tiles["weights", index], self.tiles["sums", index] = weights, sums
 
@@ -180,9 +176,9 @@ class _Decode(nl.NKIObject):
         count = most.shape[1]
         turned = bank(count, PARTITIONS)
         nisa.nc_transpose(dst=turned, data=most, engine=nisa.engine.tensor)
-        column = tile((count, 1), nl.float32)
+        column = sbuf((count, 1), nl.float32)
         nisa.tensor_reduce(dst=column, op=nl.maximum, data=turned, axis=1)
-        diagonal = tile((count, count), nl.float32)
+        diagonal = sbuf((count, count), nl.float32)
         nisa.tensor_scalar(dst=diagonal, data=self.eye[:count, :count], op0=nl.multiply, operand0=column)
         spread = bank(PARTITIONS, count)
         nisa.nc_matmul(dst=spread, stationary=self.ones[:count, :], moving=diagonal)
@@ -204,7 +200,7 @@ class _Decode(nl.NKIObject):
                     )
         total = bank(self.dim, count)
         nisa.nc_matmul(dst=total, stationary=self.ones[:, : self.dim], moving=sums.reshape((PARTITIONS, count)))
-        inverse = tile((self.dim, count), nl.float32)
+        inverse = sbuf((self.dim, count), nl.float32)
         nisa.reciprocal(dst=inverse, data=total)
         nisa.scalar_tensor_tensor(
             dst=out, data=product, op0=nl.multiply, operand0=v_scale, op1=nl.multiply, operand1=inverse
@@ -213,10 +209,10 @@ class _Decode(nl.NKIObject):
 
 def _masks(rows: int, tokens: int) -> tuple[Tensor, Tensor]:
     """A row of zeros with ``HIDDEN`` in the middle, and for each token ones at the rows of those before it."""
-    spikes = tile((1, 2 * PARTITIONS), nl.bfloat16)
+    spikes = sbuf((1, 2 * PARTITIONS), nl.bfloat16)
     nisa.memset(dst=spikes, value=0.0)
     nisa.memset(dst=spikes[:, PARTITIONS : PARTITIONS + 1], value=HIDDEN)
-    before = tile((1, tokens, rows), nl.bfloat16)
+    before = sbuf((1, tokens, rows), nl.bfloat16)
     nisa.memset(dst=before, value=0.0)
     by_token = before.reshape((1, tokens, rows // tokens, tokens))
     for token in range(1, tokens):

@@ -18,22 +18,18 @@ import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
 from trainshed.kernels.attention_tiles import (
     BANK,
-    PARTITIONS,
-    Tensor,
     above_diagonal,
     bank,
     copied,
     dimensions,
     identity,
-    loaded,
     multiple,
     parts,
-    require,
     result,
     same,
     softmax_scale,
-    tile,
 )
+from trainshed.kernels.common import PARTITIONS, Tensor, loaded, require, sbuf
 
 #: Keys that one instruction of VectorE and ScalarE takes: two PSUM banks of scores.
 CHUNK = 1024
@@ -230,7 +226,7 @@ class _Prefill(nl.NKIObject):
     def _column(self, what: str, block: Block) -> Tensor:
         """A query tile's float32 per row, beside those of its head's other tiles."""
         if (what, block.head) not in self.tiles:
-            self.tiles[what, block.head] = tile((PARTITIONS, self.qT.shape[2] // PARTITIONS), nl.float32)
+            self.tiles[what, block.head] = sbuf((PARTITIONS, self.qT.shape[2] // PARTITIONS), nl.float32)
         return self.tiles[what, block.head][:, block.query : block.query + 1]
 
     # --- the steps ----------------------------------------------------------------------------------------
@@ -246,10 +242,10 @@ class _Prefill(nl.NKIObject):
         if last and block.diagonal:
             hidden = product[:, width - PARTITIONS : width]
             nisa.nc_matmul(dst=hidden, stationary=self.ones, moving=self.mask, accumulate=True)
-        scaled = tile((PARTITIONS, width), nl.float32)
+        scaled = sbuf((PARTITIONS, width), nl.float32)
         if chunk == 0:
             self.tiles["most", *block.key] = (
-                self._column("m", block) if block.first else tile((PARTITIONS, 1), nl.float32)
+                self._column("m", block) if block.first else sbuf((PARTITIONS, 1), nl.float32)
             )
         most = self.tiles["most", *block.key]
         nisa.tensor_scalar_reduce(
@@ -263,21 +259,21 @@ class _Prefill(nl.NKIObject):
         """Probabilities of a chunk and their running sum; of a later section also how much earlier sums shrink."""
         if chunk == 0:
             most = self.tiles["most", *block.key]
-            self.tiles["total", *block.key] = self._column("l", block) if block.first else tile(most.shape, nl.float32)
+            self.tiles["total", *block.key] = self._column("l", block) if block.first else sbuf(most.shape, nl.float32)
             if not block.first:
                 before, after = self._column("m", block), self._higher(block, most)
-                shrink = tile(most.shape, nl.float32)
+                shrink = sbuf(most.shape, nl.float32)
                 self._exp(shrink, before, after, None, first=True)
                 nisa.tensor_copy(dst=before, src=after, engine=nisa.engine.vector)
                 self.tiles["shrink", *block.key], self.tiles["most", *block.key] = shrink, after
         scores = self.tiles.pop(("s", *block.key, chunk))
-        made = tile(scores.shape, self.v.dtype)
+        made = sbuf(scores.shape, self.v.dtype)
         self._exp(made, scores, self.tiles["most", *block.key], self.tiles["total", *block.key], first=chunk == 0)
         self.tiles["p", *block.key, chunk] = made
 
     def _higher(self, block: Block, most: Tensor) -> Tensor:
         """The maximum of this section and those before; both negated where exp is ScalarE's."""
-        higher = tile((PARTITIONS, 1), nl.float32)
+        higher = sbuf((PARTITIONS, 1), nl.float32)
         op = nl.minimum if self.generation < 4 else nl.maximum
         nisa.tensor_tensor(dst=higher, data1=self._column("m", block), data2=most, op=op)
         return higher
@@ -307,7 +303,7 @@ class _Prefill(nl.NKIObject):
         turned = bank(PARTITIONS, made.shape[1], made.dtype)
         for part in columns:
             nisa.nc_transpose(dst=turned[:, part], data=made[:, part])
-        held = tile(made.shape, made.dtype)
+        held = sbuf(made.shape, made.dtype)
         copied(held, turned, scalar=on_scalar(self.generation, self.copies))
         self.copies += 1
         self.tiles["t", *block.key, chunk] = held
@@ -331,12 +327,12 @@ class _Prefill(nl.NKIObject):
             sums = self._joined(block, sums, total)
         if not block.last:
             return
-        inverse = tile((PARTITIONS, 1), nl.float32)
+        inverse = sbuf((PARTITIONS, 1), nl.float32)
         nisa.reciprocal(dst=inverse, data=total)
         group = parts(self.out.shape[2], GROUP)[block.query // GROUP]
         place = block.query - group.start
         if place == 0:
-            self.tiles["out", block.head] = tile((PARTITIONS, group.stop - group.start, sums.shape[1]), self.out.dtype)
+            self.tiles["out", block.head] = sbuf((PARTITIONS, group.stop - group.start, sums.shape[1]), self.out.dtype)
         ready = self.tiles["out", block.head]
         nisa.tensor_scalar(dst=ready[:, place, :], data=sums, op0=nl.multiply, operand0=inverse)
         if block.query == group.stop - 1:
@@ -346,7 +342,7 @@ class _Prefill(nl.NKIObject):
         """The sums of a tile over the sections so far, in SBUF."""
         key = "sums", block.head, block.query
         if block.first:
-            self.tiles[key] = tile(sums.shape, nl.float32)
+            self.tiles[key] = sbuf(sums.shape, nl.float32)
             nisa.tensor_copy(dst=self.tiles[key], src=sums, engine=nisa.engine.vector)
             return self.tiles[key]
         held, shrink, more = (self.tiles[name] for name in (key, ("shrink", *block.key), ("total", *block.key)))
@@ -357,7 +353,7 @@ class _Prefill(nl.NKIObject):
     def logarithms(self, head: int) -> Tensor:
         """maximum + log(sum) of every query of a head."""
         most, total = self.tiles["m", head], self.tiles["l", head]
-        found = tile(total.shape, nl.float32)
+        found = sbuf(total.shape, nl.float32)
         nisa.activation(dst=found, op=nl.log, data=total)
         op = nl.subtract if self.generation < 4 else nl.add
         nisa.tensor_tensor(dst=found, data1=found, data2=most, op=op)

@@ -1,4 +1,4 @@
-"""Tiles that attention, MLP and MoE kernels are made of, and the one error for sizes that they cannot take."""
+"""What attention, MLP and MoE kernels share: checks of shapes, PSUM tiles, masks, copies of either engine."""
 
 from __future__ import annotations
 
@@ -7,23 +7,12 @@ from typing import Any
 
 import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
-from trainshed.core.errors import UserError
+from trainshed.kernels.common import PARTITIONS, Tensor, require, sbuf
 
-#: Partitions of SBUF and PSUM, and the rows of a stationary tile. Source: nki.language.tile_size, "pmax".
-PARTITIONS = 128
 #: Columns of a matmul, and float32 of a PSUM bank. Source: nki.language.tile_size, "gemm_moving_fmax".
 BANK = 512
 #: What masked scores get: a bfloat16 that no score outweighs.
 HIDDEN = -1e30
-
-Tensor = Any
-"""A tensor of a kernel (``trainshed.chip.tensor.NkiTensor``), whose views are untyped in NKI."""
-
-
-def require(good: bool, kernel: str, what: str, value: object, expected: str) -> None:
-    """One sentence for an argument that a kernel cannot take."""
-    if not good:
-        raise UserError(what, where=f"kernels.{kernel}", value=value, expected=expected)
 
 
 def multiple(kernel: str, what: str, value: int, of: int) -> int:
@@ -48,21 +37,9 @@ def parts(size: int, most: int) -> list[slice]:
     return [slice(start, min(start + most, size)) for start in range(0, size, most)]
 
 
-def tile(shape: tuple[int, ...], dtype: Any) -> Tensor:
-    """A new SBUF tile."""
-    return nl.ndarray(shape, dtype=dtype, buffer=nl.sbuf)
-
-
 def bank(rows: int, columns: int, dtype: Any = nl.float32) -> Tensor:
     """A new PSUM tile: one bank, or several side by side."""
     return nl.ndarray((rows, columns), dtype=dtype, buffer=nl.psum)
-
-
-def loaded(view: Tensor, dtype: Any = None) -> Tensor:
-    """A new SBUF tile with a view of HBM in it."""
-    made = tile(view.shape, dtype or view.dtype)
-    nisa.dma_copy(dst=made, src=view)
-    return made
 
 
 def result(shape: tuple[int, ...], dtype: Any) -> Tensor:
@@ -87,21 +64,21 @@ def copied(dst: Tensor, src: Tensor, *, scalar: bool) -> None:
 
 def identity(dtype: Any) -> Tensor:
     """Ones on the diagonal, for TensorE to add what moves to PSUM as it is."""
-    ones = tile((PARTITIONS, PARTITIONS), dtype)
+    ones = sbuf((PARTITIONS, PARTITIONS), dtype)
     nisa.memset(dst=ones, value=1.0)
     return kept(ones, nl.equal, 0.0)
 
 
 def above_diagonal(dtype: Any) -> Tensor:
     """``HIDDEN`` where the column is past the row, else 0."""
-    zeros = tile((PARTITIONS, PARTITIONS), dtype)
+    zeros = sbuf((PARTITIONS, PARTITIONS), dtype)
     nisa.memset(dst=zeros, value=0.0)
     return kept(zeros, nl.greater_equal, HIDDEN)
 
 
 def kept(data: Tensor, compare: Any, otherwise: float) -> Tensor:
     """``data`` where row - column compares with 0."""
-    made = tile(data.shape, data.dtype)
+    made = sbuf(data.shape, data.dtype)
     nisa.affine_select(
         dst=made, pattern=[[-1, data.shape[1]]], channel_multiplier=1, on_true_tile=data, on_false_value=otherwise,
         cmp_op=compare,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from trainshed.kernels.attention import drawn
-from trainshed.kernels.attention_tiles import PARTITIONS
+from trainshed.kernels.common import PARTITIONS
 from trainshed.kernels.mlp_swiglu import swiglu
 from trainshed.kernels.reference import Array, Inputs, Operator, Reference, Shape
 

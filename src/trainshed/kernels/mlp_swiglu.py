@@ -13,21 +13,8 @@ from collections.abc import Callable
 import trainshed.nki as nki
 import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
-from trainshed.kernels.attention_tiles import (
-    BANK,
-    PARTITIONS,
-    Tensor,
-    bank,
-    copied,
-    dimensions,
-    loaded,
-    multiple,
-    parts,
-    require,
-    result,
-    same,
-    tile,
-)
+from trainshed.kernels.attention_tiles import BANK, bank, copied, dimensions, multiple, parts, result, same
+from trainshed.kernels.common import PARTITIONS, Tensor, loaded, require, sbuf
 
 #: Bytes of each partition for a block's x and hidden features and two tiles of gate and up.
 ROOM = 160 << 10
@@ -124,9 +111,9 @@ def _hidden(x: Tensor, gate_up: Tensor) -> Tensor:
             nisa.nc_matmul(
                 dst=product, stationary=weights[:, which, step, :], moving=x[:, step, :], accumulate=step > 0
             )
-    active = tile((PARTITIONS, rows), nl.float32)
+    active = sbuf((PARTITIONS, rows), nl.float32)
     nisa.activation(dst=active, op=nl.silu, data=gate)
-    made = tile((PARTITIONS, rows), x.dtype)
+    made = sbuf((PARTITIONS, rows), x.dtype)
     nisa.tensor_tensor(dst=made, data1=active, data2=up, op=nl.multiply)
     return made
 
@@ -145,7 +132,7 @@ class Store(nl.NKIObject):
 
     def take(self, rows: slice, columns: slice, product: Tensor) -> None:
         """One piece."""
-        ready = tile(product.shape, self.out.dtype)
+        ready = sbuf(product.shape, self.out.dtype)
         for index, piece in enumerate(parts(product.shape[1], BANK)):
             copied(ready[:, piece], product[:, piece], scalar=index % 2 > 0)
         nisa.dma_copy(dst=self.out[self.first + rows.start : self.first + rows.stop, columns], src=ready)

@@ -10,21 +10,8 @@ from __future__ import annotations
 import trainshed.nki as nki
 import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
-from trainshed.kernels.attention_tiles import (
-    BANK,
-    PARTITIONS,
-    Tensor,
-    bank,
-    copied,
-    dimensions,
-    loaded,
-    multiple,
-    parts,
-    require,
-    result,
-    same,
-    tile,
-)
+from trainshed.kernels.attention_tiles import BANK, bank, copied, dimensions, multiple, parts, result, same
+from trainshed.kernels.common import PARTITIONS, Tensor, loaded, require, sbuf
 from trainshed.kernels.mlp_swiglu import Store, block_rows, check_weights, layers
 from trainshed.kernels.moe_route import constant, dispatch, gates, route
 
@@ -79,9 +66,9 @@ def experts(x: Tensor, gate_up: Tensor, down: Tensor, source: Tensor, block_expe
 def _turned(x: Tensor, tokens: Tensor) -> Tensor:
     """Rows of x as [128, features / 128, rows]: partition p has features p · features / 128 and following."""
     steps, rows = x.shape[1] // PARTITIONS, tokens.shape[1] * PARTITIONS
-    made = tile((PARTITIONS, steps, rows), x.dtype)
+    made = sbuf((PARTITIONS, steps, rows), x.dtype)
     for index in range(tokens.shape[1]):
-        gathered = tile((PARTITIONS, x.shape[1]), x.dtype)
+        gathered = sbuf((PARTITIONS, x.shape[1]), x.dtype)
         nisa.dma_copy(dst=gathered, src=x.vector_select(0, tokens[:, index : index + 1]))
         runs = gathered.reshape((PARTITIONS, PARTITIONS, steps))
         for place, group in enumerate(parts(steps, TURNED // PARTITIONS)):
@@ -114,10 +101,10 @@ def combine(y: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
     for part in parts(tokens, PARTITIONS):
         place, share = loaded(positions[part, :]), loaded(weights[part, :])
         shape = part.stop - part.start, features
-        total = tile(shape, nl.float32)
-        ready = tile(shape, y.dtype)
+        total = sbuf(shape, nl.float32)
+        ready = sbuf(shape, y.dtype)
         for slot in range(top):
-            mine, column = tile(shape, y.dtype), slice(slot, slot + 1)
+            mine, column = sbuf(shape, y.dtype), slice(slot, slot + 1)
             nisa.dma_copy(dst=mine, src=flat.vector_select(0, place[:, column]))
             dst = ready if slot == top - 1 else total
             if slot == 0:
@@ -187,7 +174,7 @@ def few(xT: Tensor, gate_up: Tensor, down: Tensor, gate: Tensor, hits: Tensor, c
             )
 
         layers(x, gate_up[owner], down[owner], add)
-    out, ready = result((tokens, features), xT.dtype), tile((tokens, features), xT.dtype)
+    out, ready = result((tokens, features), xT.dtype), sbuf((tokens, features), xT.dtype)
     nisa.tensor_copy(dst=ready, src=total, engine=nisa.engine.vector)
     nisa.dma_copy(dst=out, src=ready)
     return out

@@ -13,22 +13,8 @@ from typing import Any
 import trainshed.nki as nki
 import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
-from trainshed.kernels.attention_tiles import (
-    BANK,
-    HIDDEN,
-    PARTITIONS,
-    Tensor,
-    bank,
-    dimensions,
-    kept,
-    loaded,
-    multiple,
-    parts,
-    require,
-    result,
-    same,
-    tile,
-)
+from trainshed.kernels.attention_tiles import BANK, HIDDEN, bank, dimensions, kept, multiple, parts, result, same
+from trainshed.kernels.common import PARTITIONS, Tensor, loaded, require, sbuf
 
 #: Values that one search of VectorE finds.
 EIGHT = 8
@@ -81,16 +67,16 @@ def _largest(logits: Tensor, top: int) -> tuple[Tensor, Tensor]:
     """Where the 8 largest of each row are, and the softmax of the first ``top``."""
     rows, experts = logits.shape
     if experts < EIGHT:
-        wide = tile((rows, EIGHT), nl.float32)
+        wide = sbuf((rows, EIGHT), nl.float32)
         nisa.memset(dst=wide, value=HIDDEN)
         nisa.tensor_copy(dst=wide[:, :experts], src=logits, engine=nisa.engine.vector)
         logits = wide
-    values, which = tile((rows, EIGHT), nl.float32), tile((rows, EIGHT), nl.uint32)
+    values, which = sbuf((rows, EIGHT), nl.float32), sbuf((rows, EIGHT), nl.uint32)
     nisa.max8(dst=values, src=logits)
     nisa.nc_find_index8(dst=which, data=logits, vals=values)
-    highest, total, inverse = (tile((rows, 1), nl.float32) for _ in range(3))
+    highest, total, inverse = (sbuf((rows, 1), nl.float32) for _ in range(3))
     nisa.tensor_scalar(dst=highest, data=values[:, :1], op0=nl.multiply, operand0=-1.0)
-    share = tile((rows, top), nl.float32)
+    share = sbuf((rows, top), nl.float32)
     nisa.activation_reduce(dst=share, op=nl.exp, data=values[:, :top], bias=highest, reduce_op=nl.add, reduce_res=total)
     nisa.reciprocal(dst=inverse, data=total)
     nisa.tensor_scalar(dst=share, data=share, op0=nl.multiply, operand0=inverse)
@@ -120,13 +106,13 @@ def dispatch(chosen: Tensor, experts: int, rows: int) -> Tensor:
     at = _Dispatch(chosen, experts)
     ends, starts = _bounds(at.counts(), rows)
     positions, source = result((tokens, top), nl.int32), result((most, rows, 1), nl.int32)
-    blank = tile((PARTITIONS, most * rows // PARTITIONS), nl.int32)
+    blank = sbuf((PARTITIONS, most * rows // PARTITIONS), nl.int32)
     nisa.memset(dst=blank, value=0)
     nisa.dma_copy(dst=source.reshape((PARTITIONS, most * rows // PARTITIONS)), src=blank)
     at.place(starts, positions, source.reshape((most * rows, 1)))
     block_expert, blocks = result((most, 1), nl.int32), result((1, 1), nl.int32)
     _owners(ends, block_expert)
-    used = tile((1, 1), nl.int32)
+    used = sbuf((1, 1), nl.int32)
     nisa.tensor_copy(dst=used, src=ends[:1, experts - 1 : experts], engine=nisa.engine.vector)
     nisa.dma_copy(dst=blocks, src=used)
     return positions, source, block_expert, blocks
@@ -134,14 +120,14 @@ def dispatch(chosen: Tensor, experts: int, rows: int) -> Tensor:
 
 def numbers(columns: int, dtype: Any = nl.float32) -> Tensor:
     """0, 1, 2, … in every partition."""
-    made = tile((PARTITIONS, columns), dtype)
+    made = sbuf((PARTITIONS, columns), dtype)
     nisa.iota(dst=made, pattern=[[1, columns]])
     return made
 
 
 def constant(value: float, rows: int, columns: int, dtype: Any) -> Tensor:
     """A tile of one value."""
-    made = tile((rows, columns), dtype)
+    made = sbuf((rows, columns), dtype)
     nisa.memset(dst=made, value=value)
     return made
 
@@ -149,7 +135,7 @@ def constant(value: float, rows: int, columns: int, dtype: Any) -> Tensor:
 def one_hot(which: Tensor, order: Tensor) -> Tensor:
     """[P, top] as [P, top, experts]: 1 at the expert, else 0."""
     (partitions, top), experts = which.shape, order.shape[1]
-    made = tile((partitions, top, experts), nl.bfloat16)
+    made = sbuf((partitions, top, experts), nl.bfloat16)
     nisa.tensor_tensor(
         dst=made, data1=order[:partitions, :].expand_dim(1).broadcast(1, top),
         data2=which.expand_dim(2).broadcast(2, experts), op=nl.equal, engine=nisa.engine.vector,
@@ -159,7 +145,7 @@ def one_hot(which: Tensor, order: Tensor) -> Tensor:
 
 def summed(data: Tensor, dtype: Any) -> Tensor:
     """[P, top, experts] as [P, experts], added over the token's experts."""
-    made = tile((data.shape[0], data.shape[2]), dtype)
+    made = sbuf((data.shape[0], data.shape[2]), dtype)
     nisa.tensor_reduce(dst=made, op=nl.add, data=data.permute((0, 2, 1)), axis=2)
     return made
 
@@ -170,11 +156,11 @@ class _Dispatch(nl.NKIObject):
     def __init__(self, chosen: Tensor, experts: int) -> None:
         self.tokens, self.top = chosen.shape
         self.tiles = parts(self.tokens, PARTITIONS)
-        which = tile((PARTITIONS, len(self.tiles), self.top), nl.int32)
+        which = sbuf((PARTITIONS, len(self.tiles), self.top), nl.int32)
         nisa.memset(dst=which, value=experts)  # of no token: nobody's
         for index, part in enumerate(self.tiles):
             nisa.dma_copy(dst=which[: part.stop - part.start, index, :], src=chosen[part, :])
-        self.which = tile(which.shape, nl.float32)
+        self.which = sbuf(which.shape, nl.float32)
         nisa.tensor_copy(dst=self.which, src=which, engine=nisa.engine.vector)
         self.order = numbers(experts)
         self.ones = constant(1.0, PARTITIONS, PARTITIONS, nl.bfloat16)
@@ -204,12 +190,12 @@ class _Dispatch(nl.NKIObject):
             nisa.nc_matmul(dst=rank, stationary=earlier, moving=mask)
             nisa.nc_matmul(dst=rank, stationary=self.wide_ones, moving=seen, accumulate=True)
             nisa.tensor_tensor(dst=seen, data1=seen, data2=mask, op=nl.add, engine=nisa.engine.vector)
-            mine = tile(single.shape, nl.float32)
+            mine = sbuf(single.shape, nl.float32)
             nisa.tensor_tensor(dst=mine, data1=single, data2=rank.expand_dim(1).broadcast(1, self.top), op=nl.multiply)
-            found = tile((PARTITIONS, self.top), nl.int32)
+            found = sbuf((PARTITIONS, self.top), nl.int32)
             nisa.tensor_reduce(dst=found, op=nl.add, data=mine, axis=2)
             count = part.stop - part.start
-            token = tile((PARTITIONS, 1), nl.int32)
+            token = sbuf((PARTITIONS, 1), nl.int32)
             nisa.iota(dst=token, pattern=[[1, 1]], offset=part.start, channel_multiplier=1)
             nisa.dma_copy(dst=positions[part, :], src=found[:count, :])
             for slot in range(self.top):
@@ -220,7 +206,7 @@ class _Dispatch(nl.NKIObject):
 def _bounds(counts: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     """Past each expert's last block, in blocks, and its first row; counts are rounded up to whole blocks."""
     shape = counts.shape
-    whole, blocks, ends, starts = tile(shape, nl.int32), *(tile(shape, nl.float32) for _ in range(3))
+    whole, blocks, ends, starts = sbuf(shape, nl.int32), *(sbuf(shape, nl.float32) for _ in range(3))
     nisa.tensor_copy(dst=whole, src=counts, engine=nisa.engine.vector)
     nisa.tensor_scalar(dst=whole, data=whole, op0=nl.add, operand0=rows - 1)
     shift = rows.bit_length() - 1
@@ -237,9 +223,9 @@ def _owners(ends: Tensor, block_expert: Tensor) -> None:
     """The expert of each block: as many experts end at it or before."""
     experts = ends.shape[1]
     for part in parts(block_expert.shape[0], PARTITIONS):
-        block = tile((PARTITIONS, 1), nl.float32)
+        block = sbuf((PARTITIONS, 1), nl.float32)
         nisa.iota(dst=block, pattern=[[1, 1]], offset=part.start, channel_multiplier=1)
-        past, count, owner = tile(ends.shape, nl.bfloat16), tile(block.shape, nl.float32), tile(block.shape, nl.int32)
+        past, count, owner = sbuf(ends.shape, nl.bfloat16), sbuf(block.shape, nl.float32), sbuf(block.shape, nl.int32)
         nisa.tensor_scalar(dst=past, data=ends, op0=nl.less_equal, operand0=block, engine=nisa.engine.vector)
         nisa.tensor_reduce(dst=count, op=nl.add, data=past, axis=1)
         nisa.tensor_scalar(
@@ -265,10 +251,10 @@ def gates(chosen: Tensor, weights: Tensor, experts: int) -> Tensor:
     require(tokens <= PARTITIONS, name, "tokens of chosen", tokens, f"at most {PARTITIONS}")
     require(0 < experts <= PARTITIONS, name, "experts", experts, f"1 to {PARTITIONS}")
     same(name, "shape of weights", tuple(weights.shape), (tokens, top))
-    which, share = tile((tokens, top), nl.float32), loaded(weights)
+    which, share = sbuf((tokens, top), nl.float32), loaded(weights)
     nisa.tensor_copy(dst=which, src=loaded(chosen), engine=nisa.engine.vector)
     single = one_hot(which, numbers(experts))
-    mine = tile(single.shape, nl.float32)
+    mine = sbuf(single.shape, nl.float32)
     nisa.tensor_tensor(
         dst=mine, data1=single, data2=share.expand_dim(2).broadcast(2, experts), op=nl.multiply,
         engine=nisa.engine.vector,
@@ -285,20 +271,20 @@ def _list_hits(mask: Tensor, hits: Tensor, count: Tensor) -> None:
     ones = constant(1.0, PARTITIONS, PARTITIONS, nl.bfloat16)
     number, before, total = bank(experts, 1), bank(experts, 1), bank(1, 1)
     nisa.nc_matmul(dst=number, stationary=mask, moving=ones[:tokens, :1])
-    hit = tile((experts, 1), nl.bfloat16)
+    hit = sbuf((experts, 1), nl.bfloat16)
     nisa.tensor_scalar(dst=hit, data=number, op0=nl.minimum, operand0=1.0)
     nisa.nc_matmul(dst=before, stationary=kept(ones, nl.less, 0.0)[:experts, :experts], moving=hit)
     nisa.nc_matmul(dst=total, stationary=ones[:experts, :1], moving=hit)
-    away, place = tile((experts, 1), nl.float32), tile((experts, 1), nl.int32)
+    away, place = sbuf((experts, 1), nl.float32), sbuf((experts, 1), nl.int32)
     nisa.tensor_scalar(
         dst=away, data=hit, op0=nl.multiply, operand0=-float(experts), op1=nl.add, operand1=float(experts),
         engine=nisa.engine.vector,
     )  # fmt: skip
     nisa.tensor_tensor(dst=place, data1=away, data2=before, op=nl.add)
     nisa.dma_copy(dst=hits, src=constant(0, experts, 1, nl.int32))
-    own = tile((experts, 1), nl.int32)
+    own = sbuf((experts, 1), nl.int32)
     nisa.iota(dst=own, pattern=[[1, 1]], channel_multiplier=1)
     nisa.dma_copy(dst=hits.vector_select(0, place), src=own, oob_mode=nisa.oob_mode.skip)
-    used = tile((1, 1), nl.int32)
+    used = sbuf((1, 1), nl.int32)
     nisa.tensor_copy(dst=used, src=total, engine=nisa.engine.vector)
     nisa.dma_copy(dst=count, src=used)
