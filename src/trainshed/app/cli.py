@@ -16,6 +16,7 @@ from trainshed.app import api, views
 from trainshed.app.demo import run_demo
 from trainshed.app.kernel import mismatch, run_kernel
 from trainshed.app.kernel_inputs import described, parse_inputs
+from trainshed.app.kernel_views import Views
 from trainshed.core import Result, ResultError, UserError, plain
 from trainshed.report.terminal import show
 from trainshed.validate.leave_out import write_evidence as write_evidence_table
@@ -380,25 +381,44 @@ def kernel(
     on: Annotated[str, typer.Option("--on", help="trn1, trn2 or trn3.")] = "trn3",
     lnc: Annotated[int | None, typer.Option("--lnc", help="Physical cores of the logical NeuronCore: 1 or 2.")] = None,
     values: Annotated[bool, typer.Option("--values/--no-values", help="Compute, or only check and record.")] = True,
+    time: Annotated[bool, typer.Option("--time/--no-time", help="Tell how long it takes, and why.")] = True,
     compare_with: Annotated[
-        str | None, typer.Option("--compare", help="FILE.py::OTHER, run on the same inputs.")
+        str | None,
+        typer.Option("--compare", help="FILE.py::OTHER, run on the same inputs; of a kernel its time is compared too."),
     ] = None,
     rtol: Annotated[float, typer.Option("--rtol", help="Relative tolerance of --compare.")] = 2e-2,
     atol: Annotated[float, typer.Option("--atol", help="Absolute tolerance of --compare.")] = 1e-5,
     seed: Annotated[int, typer.Option("--seed", help="Of the inputs' values.")] = 0,
+    trace: Annotated[Path | None, typer.Option("--trace", help="Write a Perfetto trace (.pftrace).")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write a page of plots and tables (.html).")] = None,
+    explorer: Annotated[
+        Path | None, typer.Option("--explorer", help="Write Neuron Explorer's tables (Parquet).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run an NKI kernel on a virtual NeuronCore: outputs, instructions, DMA and HBM bytes, memory peaks, findings.
+    """Run an NKI kernel on a virtual NeuronCore: outputs, instructions, traffic, memory peaks, findings; and its time:
+    engines, MFU, HFU, MBU, bounds, the critical path by line, idle engines and what they wait for.
 
     Exit 1 when it differs from its reference, 2 when it breaks a rule of the hardware.
 
-    Example: `trainshed kernel examples/kernels/matmul.py::matmul --inputs lhsT=bf16[512,256],rhs=bf16[512,1024]
+    Examples:
+
+    `trainshed kernel examples/kernels/matmul.py::matmul --inputs lhsT=bf16[512,256],rhs=bf16[512,1024]
     --compare examples/kernels/matmul.py::reference --on trn3`
+
+    Time alone, with a trace for ui.perfetto.dev and a page: `trainshed kernel K.py::k --inputs a=bf16[4096,4096]
+    --no-values --trace k.pftrace --plot k.html`
+
+    Which lines made the difference: `trainshed kernel new.py::k --inputs … --compare old.py::k`
     """
+    shown = Views(trace=trace, plot=plot, explorer=explorer)
+    shown.check(time=time)
     given = parse_inputs(inputs, seed=seed)
     result = run_kernel(
-        spec, given, on=on, lnc=lnc, values=values, compare=compare_with, rtol=rtol, atol=atol, shown=described(given)
-    )
+        spec, given, on=on, lnc=lnc, values=values, time=time, compare=compare_with, rtol=rtol, atol=atol,
+        shown=described(given), waiting=views.progress,
+    )  # fmt: skip
+    shown.write(result)
     failure = mismatch(result)
     _emit(result, as_json, failure)
     if failure is not None:

@@ -8,6 +8,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import trainshed.nki as nki
+from trainshed.app.kernel_compare import compared_times
 from trainshed.core import Result, ResultError, UserError, unknown_name
 from trainshed.nki.lint import lint
 
@@ -26,12 +28,17 @@ def run_kernel(
     on: str = "trn3",
     lnc: int | None = None,
     values: bool = True,
+    time: bool = True,
     compare: str | None = None,
     rtol: float = 2e-2,
     atol: float = 1e-5,
     shown: Mapping[str, Any] | None = None,
+    waiting: Callable[[str], AbstractContextManager[Any]] = nullcontext,
 ) -> Result:
-    """Run ``FILE.py::FUNCTION``; with ``compare`` also the reference, on the same inputs.
+    """Run ``FILE.py::FUNCTION``; with ``compare`` also the other function, on the same inputs.
+
+    Of the other, values are compared where there are ``values``, and times where it is a kernel and there is ``time``.
+    ``shown``: the inputs as the result names them; ``waiting``: a bar to show while times are found.
 
     Raises:
         UserError: a file, a function or an argument that does not exist; ``NkiValidationError``: a broken rule.
@@ -41,21 +48,42 @@ def run_kernel(
         raise UserError("not a function", where="kernel", value=kernel, expected="FILE.py::FUNCTION")
     if lnc not in (None, 1, 2):
         raise UserError("physical cores", where="--lnc", value=lnc, expected="1 or 2")
-    simulated = nki.simulate(function[lnc] if lnc else function, target=on, values=values)
+    simulated = nki.simulate(function[lnc] if lnc else function, target=on, values=values, time=time)
     _check_arguments(kernel, simulated.kernel.function, inputs)
+    other = None if compare is None else _reference(compare, inputs, on, lnc, values=values, time=time)
+    given = _copies(inputs) if other is not None else inputs  # a kernel may write to its arguments
     outputs = _named(_run(kernel, simulated, inputs))
-    figures: dict[str, Any] = simulated.profile.to_json()
+    with waiting("time"):
+        figures = _figures(simulated, time)
     figures["outputs"] = {name: _output(value, values) for name, value in outputs.items()}
     figures["lint"] = [item.to_json() for item in lint(simulated.kernel.function)]
-    if compare is not None:
-        if not values:
-            raise UserError("nothing to compare", where="--compare", value=compare, expected="a run with --values")
-        figures["comparison"] = _compare(outputs, _reference(compare, inputs, on), rtol, atol)
+    if other is not None and compare is not None:
+        expected = _named(_run(compare, other, given, "reference"))
+        if values:
+            figures["comparison"] = _compare(outputs, expected, rtol, atol)
+        if time and isinstance(other, nki.Simulated):
+            with waiting("time of the other"):
+                figures["time_comparison"] = compared_times((kernel, compare), (simulated, other))
     return Result(
         command="kernel",
-        inputs={"kernel": kernel, "inputs": dict(shown or {}), "on": on, "lnc": simulated.lnc, "values": values},
-        result=figures, details={"outputs": outputs, "profile": simulated.profile},
+        inputs={"kernel": kernel, "inputs": dict(shown or {}), "on": on, "lnc": simulated.lnc, "values": values,
+                "time": time},
+        result=figures, details={"outputs": outputs, "profile": simulated.profile, "simulated": simulated},
     )  # fmt: skip
+
+
+def _figures(simulated: nki.Simulated, time: bool) -> dict[str, Any]:
+    """Counts and, where it is wanted, time: the keys of ``kernel.result`` in docs/design.md."""
+    figures: dict[str, Any] = simulated.profile.to_json()
+    if time:
+        found = simulated.timing.to_json()
+        engines = {name: part | found["engines"].get(name, {}) for name, part in figures["engines"].items()}
+        figures |= found | {"engines": engines}
+    return figures
+
+
+def _copies(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in inputs.items()}
 
 
 def _check_arguments(spec: str, function: Callable[..., Any], inputs: Mapping[str, Any]) -> None:
@@ -135,16 +163,21 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-def _reference(spec: str, inputs: Mapping[str, Any], on: str) -> dict[str, Any]:
-    """The reference's outputs: an NKI kernel runs simulated, any other function plainly."""
+def _reference(
+    spec: str, inputs: Mapping[str, Any], on: str, lnc: int | None, *, values: bool, time: bool
+) -> Callable[..., Any]:  # fmt: skip
+    """The other function: an NKI kernel is simulated as the first is, any other function runs plainly."""
     function = load(spec)
     if not callable(function):
         raise UserError("not a function", where="--compare", value=spec, expected="FILE.py::FUNCTION")
-    run: Callable[..., Any] = function
-    if isinstance(function, nki.Kernel):
+    kernel = isinstance(function, nki.Kernel)
+    if not values and not (kernel and time):
+        raise UserError("nothing to compare", where="--compare", value=spec, expected="a run with --values")
+    if kernel:
         _check_arguments(spec, function.function, inputs)
-        run = nki.simulate(function, target=on)
-    return _named(_run(spec, run, inputs, "reference"))
+        return nki.simulate(function[lnc] if lnc else function, target=on, values=values, time=time)
+    plain: Callable[..., Any] = function
+    return plain
 
 
 def _named(outputs: Any) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from trainshed.chip.findings import note
 from trainshed.chip.launch import Launch
 from trainshed.chip.profile import Checked, Profile, check, profile
 from trainshed.chip.schedule import apply_schedule
-from trainshed.chip.timing.clock import Clock
-from trainshed.chip.timing.timing import Timing, clocks, timing
+from trainshed.chip.timing.clock import Clock, clocks
+from trainshed.chip.timing.rates import rates
+from trainshed.chip.timing.timing import Timing, timing
 from trainshed.chip.turns import Turns
 from trainshed.chip.undefined import check_result
 from trainshed.chip.words import MemoryRegion
@@ -136,7 +137,8 @@ class Simulated:
         if not self._time:
             raise UserError("timing", where="nki.simulate", value="time=False", expected="a run with time=True")
         if self._clocks is None:
-            self._clocks = clocks(self.columns)
+            columns = self.columns
+            self._clocks = tuple(clocks(columns, rates(columns[0].core.target.chip)))
         return self._clocks
 
     @property

@@ -1,4 +1,4 @@
-"""Tables of one kernel's run: outputs, engines, traffic and memory, findings."""
+"""Tables of one kernel's run: outputs, engines, traffic and memory, time, findings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainshed.core import Result
+from trainshed.report.kernel_time import comparison_grids, seconds, time_grids
 from trainshed.report.page import Grid
 
 Json = Mapping[str, Any]
@@ -36,11 +37,15 @@ def _outputs(figures: Json) -> Grid:
 
 
 def _engines(figures: Json) -> Grid:
-    rows = [
-        [name, str(part["instructions"]), ", ".join(f"{op} {count}" for op, count in part["opcodes"].items())]
-        for name, part in figures["engines"].items()
-    ]
-    return Grid(title="Instructions", columns=("engine", "count", "by opcode"), rows=rows)
+    """Instructions of all cores; where time is told, how long the engines of the core that ends last are active."""
+    timed = "time_s" in figures
+    rows = []
+    for name, part in figures["engines"].items():
+        active = [seconds(part.get("active_s", 0.0)), f"{part.get('active_percent', 0.0):.1f} %"] if timed else []
+        opcodes = ", ".join(f"{opcode} {count}" for opcode, count in part["opcodes"].items())
+        rows.append([name, str(part["instructions"]), *active, opcodes])
+    columns = ("engine", "instructions", *(("active", "of the time") if timed else ()), "by opcode")
+    return Grid(title="Engines", columns=columns, rows=rows)
 
 
 def _traffic(figures: Json) -> Grid:
@@ -72,7 +77,10 @@ def kernel_grids(result: Result) -> list[Grid]:
          "message": f"{item['what']}; write {item['instead']}"}
         for item in figures["lint"]
     ]  # fmt: skip
+    time = time_grids(figures) if "time_s" in figures else []
+    compared = comparison_grids(figures["time_comparison"]) if "time_comparison" in figures else []
     return [
-        _outputs(figures), _engines(figures), _traffic(figures), *_findings("Findings", figures["findings"]),
+        _outputs(figures), _engines(figures), _traffic(figures), *time, *compared,
+        *_findings("Findings", figures["findings"]),
         *_findings("What the vendor's compiler would refuse", lint),
     ]  # fmt: skip

@@ -68,7 +68,8 @@ def test_json_holds_plain_numbers_with_their_units():
     plain = json.loads(json.dumps(found.to_json()))
     assert plain["time_s"] == found.seconds
     assert plain["bounds"]["tensor"] == {"time_s": found.bounds["tensor"], "ratio": found.ratio("tensor")}
-    assert plain["engines"]["vector"]["instructions"] == 16
+    assert plain["engines"]["vector"]["active_s"] == found.busy["vector"]
+    assert plain["engines"]["vector"]["active_percent"] == pytest.approx(100 * found.engines["vector"].share)
     assert plain["critical"][0].keys() == {"source", "opcode", "engine", "count", "time_s", "share"}
 
 

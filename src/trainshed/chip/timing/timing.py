@@ -8,7 +8,7 @@ from typing import Any
 
 from trainshed.chip.accesses import Accesses
 from trainshed.chip.timing.bounds import bounds, hbm_bytes, products
-from trainshed.chip.timing.clock import Clock, clock
+from trainshed.chip.timing.clock import Clock, clocks
 from trainshed.chip.timing.origins import origins
 from trainshed.chip.timing.path import Activity, Step, activity, critical
 from trainshed.chip.timing.rates import Rates, rates
@@ -59,12 +59,6 @@ class Timing:
             "bounds": {name: {"time_s": least, "ratio": self.ratio(name)} for name, least in self.bounds.items()},
             "critical": [step.to_json() for step in self.critical],
         }  # fmt: skip
-
-
-def clocks(columns: Sequence[Accesses], of: Rates | None = None) -> tuple[Clock, ...]:
-    """When every instruction of a finished launch starts and ends, by core; ``of``: rates, else the catalogue's."""
-    of = of or rates(columns[0].core.target.chip)
-    return tuple(clock(column, of) for column in columns)
 
 
 def timing(columns: Sequence[Accesses], of: Rates | None = None, found: Sequence[Clock] | None = None) -> Timing:
