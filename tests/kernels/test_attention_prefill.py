@@ -67,6 +67,6 @@ def test_everything_is_read_once_in_long_rows():
     assert simulated.profile.psum_peak_banks <= 8
 
 
-@pytest.mark.parametrize(("generation", "share"), [(2, 2 / 3), (3, 1 / 2), (4, 1)])
+@pytest.mark.parametrize(("generation", "share"), [(2, 1), (3, 1 / 2), (4, 1)])
 def test_copies_that_scalar_takes(generation, share):
     assert sum(on_scalar(generation, turn) for turn in range(12)) == 12 * share

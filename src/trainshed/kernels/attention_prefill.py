@@ -10,7 +10,6 @@ tiles above the diagonal are left out. While exp works on one tile, TensorE has 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import trainshed.nki as nki
@@ -117,13 +116,13 @@ def _behind(line: list[tuple[int, int]], at: int) -> list[tuple[str, int, int]]:
     return [(step, *line[place]) for step, place in found if 0 <= place < len(line)]
 
 
-@lru_cache
 def on_scalar(generation: int, turn: int) -> bool:
     """Whether ScalarE takes the ``turn``-th copy of probabilities out of PSUM, so that it works as long as VectorE.
 
-    NeuronCore-v2: two of three; v3: every other one; v4, where VectorE has an exponential of its own: all.
+    All but on NeuronCore-v3, where it is every other one: on v2 the two engines take turns at PSUM anyway, and on v4
+    exp is VectorE's.
     """
-    return turn % 3 > 0 if generation == 2 else generation == 4 or turn % 2 > 0
+    return generation != 3 or turn % 2 > 0
 
 
 @nki.jit
