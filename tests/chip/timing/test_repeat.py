@@ -122,14 +122,14 @@ def test_two_cores_are_told_too():
     def kernel(a):
         out = nl.ndarray(a.shape, dtype=a.dtype, buffer=nl.shared_hbm)
         me = nl.program_id(0)
-        for i in range(120):
-            tile = nl.ndarray((128, 4096), dtype=a.dtype, buffer=nl.sbuf)
+        for i in range(400):
+            tile = nl.ndarray((128, 2048), dtype=a.dtype, buffer=nl.sbuf)
             nisa.dma_copy(dst=tile, src=a[2 * i + me])
             nisa.activation(tile, op=nl.exp, data=tile)
             nisa.dma_copy(dst=out[2 * i + me], src=tile)
         return out
 
-    told, stepped = both(ran(nki.jit(kernel)[2], np.zeros((240, 128, 4096), BF16)))
+    told, stepped = both(ran(nki.jit(kernel)[2], np.zeros((800, 128, 2048), BF16)))
     assert_same(told, stepped)
     assert told.stepped < 0.5 * len(told.start)
 

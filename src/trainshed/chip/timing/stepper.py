@@ -82,7 +82,9 @@ class Stepper:
         self._ports: dict[tuple[int, str], int] = {}
         self._looks = {i: run for run in repeated for i in range(run.start + run.period, run.stop, run.period)}
         self._log: list[int] = []
-        self._seen: tuple[Run, int, object] | None = None
+        self._run: Run | None = None
+        self._seen: dict[object, tuple[int, int, int]] = {}
+        """States of this run: moment, instruction, and how much of the log was before."""
         self.stepped = 0
         """Instructions that were placed one by one."""
 
@@ -100,7 +102,9 @@ class Stepper:
             if i in looks and self._tell(looks[i], moment, i):
                 heap = self._heap
                 continue
-            self._log.append(i)
+            if self._run is not None:
+                self._log.append(i)
+            self.stepped += 1
             kind = kinds[kind_of[i]]
             released[i], cause[i] = moment, by[i]
             if kind.descriptors:
@@ -145,33 +149,37 @@ class Stepper:
     # --- what repeats ---------------------------------------------------------------------------------------
 
     def _tell(self, run: Run, moment: int, i: int) -> bool:
-        """At a period's first instruction: whether the rest of the run has been told from the last period."""
+        """At a period's first instruction: whether the rest of the run has been told, from the last like state on."""
+        if run is not self._run:
+            self._run, self._log = run, []
+            self._seen.clear()
         state = self._state(run, moment, i)
-        seen, log = self._seen, self._log
-        self._seen, self._log = (run, moment, state), []
-        self.stepped += len(log)
-        if seen is None or seen[0] is not run or seen[2] != state:
+        known = self._seen.get(state)
+        self._seen[state] = (moment, i, len(self._log))
+        if known is None:
             return False
-        times = self._periods_left(run, i, log)
+        before, first, place = known
+        log, period = self._log[place:], i - first
+        times = self._periods_left(run, period, i, log)
         if times < 1:
             return False
-        self._seen = None
-        self._skip(run, times, moment - seen[1], (moment, i), np.array(log, np.int64))
+        self._seen.clear()
+        self._skip(run._replace(period=period), times, moment - before, (moment, i), np.array(log, np.int64))
         return True
 
     def _state(self, run: Run, now: int, i: int) -> object:
         """All that decides what comes, relative to this moment and instruction."""
         left, at, some = self._left, self._at, self._some
         return (
-            sorted((k - i, left[k], max(at[k] - now, 0)) for k in some if k < run.stop),
-            sorted((moment - now, k - i) for moment, k in self._heap),
-            [engines.state(now) for engines in self._dma],
-            [ramp.state(now) for ramp in self._ramps],
-            list(self._tables),
-            sorted((port, max(moment - now, 0)) for port, moment in self._ports.items()),
+            tuple(sorted((k - i, left[k], max(at[k] - now, 0)) for k in some if k < run.stop)),
+            tuple(sorted((moment - now, k - i) for moment, k in self._heap)),
+            tuple(engines.state(now) for engines in self._dma),
+            tuple(ramp.state(now) for ramp in self._ramps),
+            tuple(self._tables),
+            tuple(sorted((port, max(moment - now, 0)) for port, moment in self._ports.items())),
         )
 
-    def _periods_left(self, run: Run, i: int, log: list[int]) -> int:
+    def _periods_left(self, run: Run, period: int, i: int, log: list[int]) -> int:
         """Periods for which nothing that a period's instructions touch lies beyond the run."""
         reach = i
         for one in log:
@@ -181,7 +189,7 @@ class Stepper:
             for k in self._users[self._first[one] : self._first[one + 1]]:
                 if k < run.stop:
                     reach = max(reach, k)
-        return (run.stop - 1 - reach) // run.period
+        return (run.stop - 1 - reach) // period
 
     def _skip(self, run: Run, times: int, span: int, now: tuple[int, int], log: Array) -> None:
         """Tell ``times`` periods from the last one, whose instructions are in ``log``."""
