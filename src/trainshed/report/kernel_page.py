@@ -115,7 +115,7 @@ def _longest(rows: Mapping[str, Mapping[str, float]]) -> list[str]:
     for row in rows.values():
         for what, spent in row.items():
             total[what] = total.get(what, 0.0) + spent
-    del total["active"]
+    total.pop("active", None)
     return ["active", *sorted(total, key=lambda what: -total[what])[:_WAITS]]
 
 
@@ -165,5 +165,6 @@ def _parts(title: str, rows: Mapping[str, Mapping[str, float]], unit: str) -> st
             left += widths
         drawing.axes.invert_yaxis()
         drawing.axes.set_xlabel(unit)
-        drawing.axes.figure.legend(frameon=False, fontsize=7.5, loc="outside lower left")
+        if parts:
+            drawing.axes.figure.legend(frameon=False, fontsize=7.5, loc="outside lower left")
     return drawing.svg
