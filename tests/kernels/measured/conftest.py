@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
+
+from trainshed.kernels.measured.moe import packed
 
 Array = np.ndarray[Any, Any]
 
@@ -39,3 +42,41 @@ def close() -> Callable[[Array, Array, float], None]:
         assert error <= steps * 2.0**-8 * np.abs(wanted).max()
 
     return check
+
+
+#: Sizes of the small experts; a row has room for 3 + 4 scales and 12 bytes more.
+HIDDEN, WIDE, EXPERTS, ROW = 512, 64, 5, 3 * 4 * 64 + 40
+
+
+@dataclass(frozen=True)
+class Experts:
+    """Small experts: weights (gate, up, down, scales), their blobs, and the output of one for all tokens."""
+
+    weights: list[tuple[Array, ...]]
+    hidden: int = HIDDEN
+    row: int = ROW
+
+    @property
+    def blobs(self) -> Array:
+        return np.stack([packed(*one, self.row) for one in self.weights])
+
+    def __call__(self, expert: int, x: Array) -> Array:
+        """In float32; a scale for every 128 hidden elements."""
+        gate, up, down, scales = self.weights[expert]
+        by_gate, by_up, by_down = np.repeat(scales, 128, axis=1)
+        a = x.astype(np.float32) @ (gate.astype(np.float32) * by_gate[:, None])
+        b = x.astype(np.float32) @ (up.astype(np.float32) * by_up[:, None])
+        return (a / (1 + np.exp(-a)) * b) @ (down.astype(np.float32) * by_down)
+
+
+@pytest.fixture
+def experts(rng: np.random.Generator) -> Experts:
+    def fp8(*shape: int) -> Array:
+        return rng.standard_normal(shape, np.float32).astype(ml_dtypes.float8_e4m3)
+
+    return Experts(
+        [
+            (fp8(HIDDEN, WIDE), fp8(HIDDEN, WIDE), fp8(WIDE, HIDDEN), rng.uniform(0.5, 2, (3, HIDDEN // 128)))
+            for _ in range(EXPERTS)
+        ]
+    )

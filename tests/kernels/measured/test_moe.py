@@ -8,72 +8,46 @@ import trainshed.nki as nki
 from trainshed.core.errors import UserError
 from trainshed.kernels.measured import moe
 
-HIDDEN, WIDE, EXPERTS, ROW = 512, 64, 5, 3 * 4 * 64 + 16
-FP8 = ml_dtypes.float8_e4m3
-
-
-@pytest.fixture
-def weights(rng):
-    """Gate, up, down and scales of each expert."""
-    shapes = ((HIDDEN, WIDE), (HIDDEN, WIDE), (WIDE, HIDDEN))
-    return [
-        (*(rng.standard_normal(s, np.float32).astype(FP8) for s in shapes), rng.uniform(0.5, 2, (3, HIDDEN // 128)))
-        for _ in range(EXPERTS)
-    ]
-
-
-@pytest.fixture
-def blobs(weights):
-    return np.stack([moe.packed(*one, ROW) for one in weights])
-
-
-def expert(x, gate, up, down, scales):
-    """One expert for all tokens, in float32; a scale for every 128 hidden elements."""
-    by_gate, by_up, by_down = np.repeat(scales, 128, axis=1)
-    a = x @ (gate.astype(np.float32) * by_gate[:, None])
-    b = x @ (up.astype(np.float32) * by_up[:, None])
-    return (a / (1 + np.exp(-a)) * b) @ (down.astype(np.float32) * by_down)
-
 
 @pytest.mark.parametrize("tokens", [1, 6])
-def test_dedupe(tokens, target, weights, blobs, rng, bf16, close):
-    x, hit = bf16(tokens, HIDDEN) / 16, [3, 0, 4]
+def test_dedupe(tokens, target, experts, rng, bf16, close):
+    x, hit = bf16(tokens, experts.hidden) / 16, [3, 0, 4]
     gates = rng.random((3, tokens), np.float32)
-    found = nki.simulate(moe.decode_dedupe, target=target)(x, blobs, np.array([hit], np.int32), gates)
-    wanted = sum(gates[j][:, None] * expert(x.astype(np.float32), *weights[e]) for j, e in enumerate(hit))
+    found = nki.simulate(moe.decode_dedupe, target=target)(x, experts.blobs, np.array([hit], np.int32), gates)
+    wanted = sum(gates[j][:, None] * experts(e, x) for j, e in enumerate(hit))
     assert found.dtype == x.dtype
     close(found, wanted, 3.0)
 
 
-def test_per_pair(target, weights, blobs, rng, bf16, close):
-    x, topk = bf16(3, HIDDEN) / 16, 2
-    hit = rng.integers(0, EXPERTS, 3 * topk)
+def test_per_pair(target, experts, rng, bf16, close):
+    x, topk = bf16(3, experts.hidden) / 16, 2
+    hit = rng.integers(0, len(experts.weights), 3 * topk)
     gates = rng.random((3 * topk, 1), np.float32)
-    found = nki.simulate(moe.decode_per_pair, target=target)(x, blobs, hit[None, :].astype(np.int32), gates)
-    wide = x.astype(np.float32)
+    found = nki.simulate(moe.decode_per_pair, target=target)(x, experts.blobs, hit[None, :].astype(np.int32), gates)
     wanted = np.concatenate(
-        [
-            sum(gates[j] * expert(wide[t : t + 1], *weights[hit[j]]) for j in range(t * topk, (t + 1) * topk))
-            for t in range(3)
-        ]
+        [sum(gates[j] * experts(hit[j], x[t : t + 1]) for j in range(t * topk, (t + 1) * topk)) for t in range(3)]
     )
     close(found, wanted, 3.0)
 
 
-def test_each_job_loads_one_blob(blobs, bf16):
+def test_each_job_loads_one_blob(experts, bf16):
     simulated = nki.simulate(moe.decode_dedupe, target="trn1", values=False)
     tokens, jobs = 4, 3
-    x = bf16(tokens, HIDDEN)
+    x = bf16(tokens, experts.hidden)
+    blobs = experts.blobs
     simulated(x, blobs, np.zeros((1, jobs), np.int32), np.zeros((jobs, tokens), np.float32))
     spread = 128 * jobs * tokens * 4
     assert simulated.profile.hbm_read_bytes == x.nbytes + 4 * jobs + spread + jobs * blobs[0].nbytes
-    assert simulated.profile.matmul_flops == jobs * tokens * 2 * HIDDEN * WIDE * (2 * 2 + 1)  # gate and up twice over
+    assert simulated.profile.matmul_flops == jobs * tokens * 2 * experts.hidden * 64 * (
+        2 * 2 + 1
+    )  # gate and up twice over
 
 
 def test_random_blobs_keep_the_size_of_activations(rng, bf16):
-    made = moe.random_blobs(rng, 2, HIDDEN, ROW)
-    assert made.shape == (2, 128, ROW)
-    x = bf16(4, HIDDEN)
+    hidden, row = 512, 3 * 4 * 64 + 28
+    made = moe.random_blobs(rng, 2, hidden, row)
+    assert made.shape == (2, 128, row)
+    x = bf16(4, hidden)
     found = nki.simulate(moe.decode_dedupe, target="trn1")(
         x, made, np.array([[0, 1]], np.int32), np.ones((2, 4), np.float32)
     )
@@ -86,13 +60,13 @@ def test_random_blobs_keep_the_size_of_activations(rng, bf16):
         ({"x": np.zeros((129, 256))}, "tokens: 129; expected at most 128"),
         ({"x": np.zeros((1, 200))}, "hidden: 200; expected a multiple of 256"),
         ({"gates": np.zeros((2, 2))}, r"shape of gates: \(2, 2\); expected \(1, 1\)"),
-        ({"blobs": np.zeros((2, 64, 400), np.uint8)}, "partitions of blobs: 64; expected 128"),
-        ({"blobs": np.zeros((2, 128, 392), np.uint8)}, "bytes of a row of blobs: 392; expected at least 396"),
+        ({"blobs": np.zeros((2, 64, 408), np.uint8)}, "partitions of blobs: 64; expected 128"),
+        ({"blobs": np.zeros((2, 128, 400), np.uint8)}, "bytes of a row of blobs: 400; expected at least 404"),
     ],
 )
 def test_sizes_that_do_not_fit(changed, message):
     arguments = {
-        "x": np.zeros((1, 256)), "blobs": np.zeros((2, 128, 400), np.uint8), "experts": np.zeros((1, 1), np.int32),
+        "x": np.zeros((1, 256)), "blobs": np.zeros((2, 128, 408), np.uint8), "experts": np.zeros((1, 1), np.int32),
         "gates": np.zeros((1, 1)), **changed,
     }  # fmt: skip
     arguments = {name: a.astype(np.float32) if a.dtype == float else a for name, a in arguments.items()}
@@ -104,6 +78,6 @@ def test_sizes_that_do_not_fit(changed, message):
 def test_pairs_are_as_many_for_each_token():
     with pytest.raises(UserError, match="jobs: 3; expected a multiple of 2"):
         nki.simulate(moe.decode_per_pair, target="trn1", values=False)(
-            np.zeros((2, 256), ml_dtypes.bfloat16), np.zeros((2, 128, 400), np.uint8), np.zeros((1, 3), np.int32),
+            np.zeros((2, 256), ml_dtypes.bfloat16), np.zeros((2, 128, 408), np.uint8), np.zeros((1, 3), np.int32),
             np.zeros((3, 1), np.float32),
         )  # fmt: skip

@@ -7,18 +7,32 @@ import numpy as np
 import pytest
 
 from trainshed.core.errors import UserError
-from trainshed.kernels.measured import Argument, Launch, launches, matmul, moe, rowwise, why_not
+from trainshed.kernels.measured import (
+    Argument,
+    Launch,
+    dma,
+    launches,
+    matmul,
+    moe,
+    moe_prefill,
+    norms,
+    rowwise,
+    why_not,
+)
+from trainshed.kernels.measured.rows import ASSUMED
 from trainshed.numerics.formats import bfloat16, int32
 from trainshed.validate.table import Row, measurements, read
 
-ROWS = [row for row in read(measurements() / "kernels.csv") if row.tier in "AB"]
+EVERY = read(measurements() / "kernels.csv")
+ROWS = [row for row in EVERY if row.tier in "AB"]
 MADE = [(row, made) for row in ROWS if (made := launches(row)) is not None]
 PRODUCTS = [(row, made) for row, made in MADE if row.text("kernel") == "matmul"]
 KERNELS = {
     "chipboost_sweep": {matmul.blocked_wide},
     "chipboost": {matmul.blocked_wide, matmul.tiled, rowwise.rmsnorm, rowwise.copy_tiled},
     "nki_tutorial_trn1": {matmul.tiled, matmul.block_free},
-    "kiln_moe": {moe.decode_dedupe, moe.decode_per_pair},
+    "kiln_moe": {moe.decode_dedupe, moe.decode_per_pair, moe_prefill.prefill},
+    "kiln_micro": {dma.indirect_loads},
 }
 
 
@@ -39,16 +53,78 @@ def sizes(launch):
 def test_every_row_of_tiers_a_and_b_has_its_kernel():
     missing = Counter(row.group for row in ROWS if launches(row) is None)
     # A launch and a loop iteration are no kernels.
-    assert missing == {"neuron_micro": 2, "kiln_moe": 6, "kiln_micro": 1}
+    assert missing == {"neuron_micro": 2}
     for group, kernels in KERNELS.items():
         found = [(row, made) for row, made in MADE if row.group == group]
         assert {launch.kernel for _, made in found for launch in made} == kernels, group
-    assert len(MADE) == 38 + 29 + 3 + 12
+    assert len(MADE) == 38 + 29 + 3 + 18 + 1
 
 
 def test_a_row_has_launches_or_a_reason():
     for row in ROWS:
         assert (why_not(row) is None) == (launches(row) is not None)
+
+
+#: Groups of tier C with launches, and how many rows each has.
+SHOWN = {
+    "nki_guide_trn2": 15, "nki_tutorial_trn1": 1, "dma_size_curve": 10, "nki_mamba": 12, "nkilib_norm_tkg": 10,
+    "nkilib_rmsnorm_quant": 9,
+}  # fmt: skip
+
+
+def test_rows_of_tier_c_that_are_shown():
+    shown = [row for row in EVERY if row.tier == "C" and launches(row) is not None]
+    assert Counter(row.group for row in shown) == SHOWN
+    for row in EVERY:
+        if row.group not in SHOWN and row.tier == "C":
+            assert why_not(row), row.id
+
+
+def test_a_generation_is_assumed_only_where_none_is_stated():
+    assumed = {row.group for row in EVERY if row.text("chip") is None and launches(row) is not None}
+    assert assumed == set(ASSUMED)
+    for row in EVERY:
+        made = launches(row)
+        if made is not None:
+            assert {one.target for one in made} == {row.text("chip") or ASSUMED[row.group]}
+
+
+def test_launches_of_the_dma_curve_move_the_same_bytes():
+    for row in EVERY:
+        if row.group == "dma_size_curve":
+            one, largest = launches(row)
+            assert one.arguments[0].nbytes == largest.arguments[0].nbytes
+            assert one.arguments[0].shape[1] == row.json("shape")["bytes_per_partition"]
+            assert largest.arguments[0].shape[1] == 32768
+
+
+def test_indirect_loads_have_the_bytes_of_the_row():
+    ((row, (launch,)),) = [(row, made) for row, made in MADE if row.group == "kiln_micro"]
+    assert launch.arguments[0].nbytes == row.number("hbm_bytes_min")
+    numbers = launch.arguments[1].array(np.random.default_rng(0))
+    assert sorted(numbers[0]) == list(range(256))
+
+
+def test_norms_follow_their_options():
+    for row in EVERY:
+        if row.group == "nkilib_rmsnorm_quant":
+            (launch,) = launches(row)
+            options, shape = row.json("options"), row.json("shape")
+            assert launch.kernel is (norms.quant if options["quant_only"] else norms.rmsnorm_quant)
+            assert launch.options["bound"] == options["lower_bound"]
+            assert launch.arguments[0].shape == (shape["batch"] * shape["seq"], shape["hidden"])
+
+
+def test_prefill_rows_have_a_place_for_every_choice():
+    rows = [(row, made) for row, made in MADE if row.text("kernel") == "moe_prefill"]
+    assert len(rows) == 6
+    row, (launch,) = min(rows, key=lambda pair: pair[0].json("shape")["tokens"])
+    shape, given = row.json("shape"), {one.name: one for one in launch.arguments}
+    generator = np.random.default_rng(0)
+    numbers, gates = given["experts"].array(generator), given["gates"].array(generator)
+    assert np.count_nonzero(gates) == shape["tokens"] * shape["topk"]
+    assert len(np.unique(numbers)) == shape["experts"]
+    assert given["blobs"].nbytes == row.number("hbm_bytes_min")
 
 
 def test_reasons():
@@ -140,7 +216,7 @@ def test_a_launch_runs():
     "changed",
     [
         {"group": "nobody"}, {"kernel": "conv"}, {"kernel": None}, {"variant": "tuned"}, {"chip": None},
-        {"chip": "h100"}, {"kernel": "rmsnorm"}, {"group": "kiln_moe", "kernel": "moe_prefill"},
+        {"chip": "h100"}, {"kernel": "rmsnorm"}, {"group": "kiln_moe", "kernel": "moe_train"},
     ],
 )  # fmt: skip
 def test_kernels_that_are_not_here(changed):

@@ -41,7 +41,8 @@ class Blob:
     - down: [chunks / 2, 128]; partition p < 64 has row p of the first half of the chunks, p + 64 of the second;
       column m of chunk c is hidden m * chunks + c,
 
-    then float32 scales of gate, up and down, of which every block of 128 hidden has one: so a partition needs three.
+    then float32 scales, of which gate, up and down have one for every block of 128 hidden: the three of this
+    partition's block, and all ``chunks`` of down.
     """
 
     hidden: int
@@ -73,8 +74,10 @@ class Blob:
         """The blob whose down projection fills both halves of the partitions."""
         made = cls(hidden=hidden, wide=PARTITIONS // 2, row=row)
         multiple(kernel, "hidden", hidden, 2 * PARTITIONS)
-        require(row >= made.scales + 12 and row % 4 == 0, kernel, "bytes of a row of blobs", row,
-                f"at least {made.scales + 12}, a multiple of 4")  # fmt: skip
+        least = made.scales + 4 * (3 + made.chunks)
+        require(
+            row >= least and row % 4 == 0, kernel, "bytes of a row of blobs", row, f"at least {least}, a multiple of 4"
+        )
         return made
 
 
@@ -89,7 +92,8 @@ def packed(gate: Array, up: Array, down: Array, scales: Array, row: int) -> Arra
     by_chunk = down.reshape(wide, PARTITIONS, blob.chunks).transpose(0, 2, 1)
     halves = by_chunk.reshape(wide, 2, -1).transpose(1, 0, 2)
     columns = np.repeat(scales, multiple("moe.packed", "partitions", PARTITIONS, blob.chunks), axis=1)
-    parts = (gate, up, halves, np.ascontiguousarray(columns.T, np.float32))
+    all_of_down = np.broadcast_to(scales[2], (PARTITIONS, blob.chunks))
+    parts = (gate, up, halves, np.concatenate([columns.T, all_of_down], axis=1).astype(np.float32))
     rows = [np.ascontiguousarray(one).reshape(PARTITIONS, -1).view(np.uint8) for one in parts]
     made = np.zeros((PARTITIONS, row), np.uint8)
     made[:, : sum(one.shape[1] for one in rows)] = np.concatenate(rows, axis=1)
@@ -227,8 +231,8 @@ def widened(blob: Blob, weights: Tensor) -> list[Tensor]:
     return made
 
 
-def gated(blob: Blob, weights: Tensor, x: Tensor, share: Tensor) -> Tensor:
-    """silu(gate) * up * share in bf16 [128, tokens], twice over: partitions p and p + 64 have the same row."""
+def gated(blob: Blob, weights: Tensor, x: Tensor, share: Tensor = None) -> Tensor:
+    """silu(gate) * up (* share) in bf16 [128, tokens], twice over: partitions p and p + 64 have the same row."""
     tokens = x.shape[2]
     products = []
     for wide in widened(blob, weights):
@@ -242,8 +246,9 @@ def gated(blob: Blob, weights: Tensor, x: Tensor, share: Tensor) -> Tensor:
         nl.ndarray((PARTITIONS, tokens), dtype=kind, buffer=nl.sbuf) for kind in (nl.float32, nl.float32, nl.bfloat16)
     )
     nisa.activation(dst=gate, op=nl.silu, data=products[0])
-    nisa.tensor_tensor(dst=up, data1=gate, data2=products[1], op=nl.multiply)
-    nisa.tensor_tensor(dst=inner, data1=up, data2=share, op=nl.multiply)
+    nisa.tensor_tensor(dst=inner if share is None else up, data1=gate, data2=products[1], op=nl.multiply)
+    if share is not None:
+        nisa.tensor_tensor(dst=inner, data1=up, data2=share, op=nl.multiply)
     return inner
 
 

@@ -5,24 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-import numpy as np
-
-from trainshed.core.errors import UserError
-from trainshed.kernels.measured import matmul, moe, rowwise
-from trainshed.kernels.measured.launch import TARGETS, Array, Case, Launch, Row
-from trainshed.kernels.measured.launch import Argument as _Argument
-from trainshed.nki.run import Kernel
-from trainshed.numerics.formats import bfloat16, float32, int32, uint8
-
-#: Launches, or the reason that there are none.
-_Made = list[Launch] | str
+from trainshed.kernels.measured import cases
+from trainshed.kernels.measured.launch import TARGETS, Case, Launch, Row
 
 
 def launches(row: Row) -> tuple[Launch, ...] | None:
     """The launches whose times, and ``added_s``, add up to the figure of a row; None where its kernel is not here.
 
-    A row's chip is the target, its ``lnc`` the cores of each launch. Shapes that a kernel does not take are its errors
-    when it is launched; a size that is missing in the row is one here.
+    A figure ``relative_throughput`` is the time of the second launch over that of the first. A row's chip is the
+    target (:data:`ASSUMED` where none is stated), its ``lnc`` the cores of each launch. Shapes that a kernel does not
+    take are its errors when it is launched; a size that is missing in the row is one here.
     """
     found = _found(row)
     return None if isinstance(found, str) else found
@@ -35,7 +27,7 @@ def why_not(row: Row) -> str | None:
 
 
 def _found(row: Row) -> tuple[Launch, ...] | str:
-    kernel, target = row.text("kernel") or "", row.text("chip") or _ASSUMED.get(row.group)
+    kernel, target = row.text("kernel") or "", row.text("chip") or ASSUMED.get(row.group)
     make = _MADE.get((row.group, kernel))
     if make is None:
         return _WITHOUT.get((row.group, kernel)) or _WITHOUT.get((row.group, "")) or f"no kernel of {row.group}"
@@ -51,91 +43,38 @@ def _found(row: Row) -> tuple[Launch, ...] | str:
     return (first, *made[1:])
 
 
-def _matmul(case: Case) -> _Made:
-    kernel = _MATMULS.get(case.variant)
-    if kernel is None:
-        return _unknown(case)
-    blocks = {name: int(size) for name, size in case.options.items() if name.startswith("tiles_in_block_")}
-    m, k = case.size("m"), case.size("k")
-    widths = [case.size(name) for name in ("n", "second_n") if name in case.shape]
-    return [
-        case.launch(kernel, [case.array("lhsT", k, m), case.array("rhs", k, width)], **blocks)
-        for width in widths or [case.size("n")]
-    ]
-
-
-def _rowwise(case: Case) -> _Made:
-    kernel = _ROWWISE.get(case.variant)
-    if kernel is None:
-        return _unknown(case)
-    made = []
-    for prefix in ("", "second_") if "second_rows" in case.shape else ("",):
-        rows, columns = case.size(f"{prefix}rows"), case.size(f"{prefix}cols")
-        arguments = [case.array("x", rows, columns)]
-        if kernel is rowwise.rmsnorm:
-            arguments.append(case.array("weight", 1, columns))
-        made.append(case.launch(kernel, arguments))
-    return made
-
-
-def _moe_decode(case: Case) -> _Made:
-    """Each expert that is expected to be hit once, or once for each token and expert."""
-    kernel = _MOE_DECODE.get(case.variant)
-    if kernel is None:
-        return _unknown(case)
-    tokens, hidden, topk = case.size("tokens"), case.size("hidden"), case.size("topk")
-    experts, blob = case.size("experts"), int(case.options["expert_blob_bytes"])
-    jobs, width = tokens * topk, 1
-    if kernel is moe.decode_dedupe:
-        jobs, width = round((case.row.number("hbm_bytes_expected") or 0.0) / blob), tokens
-    if not 0 < jobs <= max(experts, tokens * topk):
-        raise UserError("experts hit", where=case.row.id, value=jobs, expected=f"1 to {experts}")
-
-    def numbers(generator: np.random.Generator) -> Array:
-        if kernel is moe.decode_dedupe:
-            return generator.permutation(experts)[None, :jobs]
-        return np.concatenate([generator.permutation(experts)[:topk] for _ in range(tokens)])[None, :]
-
-    arguments = [
-        case.array("x", tokens, hidden, dtype=bfloat16),
-        _Argument(name="blobs", shape=(experts, 128, blob // 128), dtype=uint8,
-                  values=lambda g: moe.random_blobs(g, experts, hidden, blob // 128)),
-        _Argument(name="experts", shape=(1, jobs), dtype=int32, values=numbers),
-        _Argument(name="gates", shape=(jobs, width), dtype=float32, values=lambda g: g.random((jobs, width)) / topk),
-    ]  # fmt: skip
-    return [case.launch(kernel, arguments)]
-
-
-def _unknown(case: Case) -> str:
-    return f"no kernel for the variant {case.variant!r} of {case.row.group}"
-
-
-#: Variant → kernel.
-_MATMULS: Mapping[str, Kernel] = {
-    "tutorial tiled matmul (matmul_start)": matmul.tiled,
-    "AWS tutorial nki_matmul_fully_optimized, fp32 accumulation": matmul.blocked_wide,
-    "basic tiled": matmul.tiled,
-    "hoist load": matmul.hoisted,
-    "block free dimensions": matmul.block_free,
-    "fully optimized": matmul.blocked,
+_MADE: Mapping[tuple[str, str], Callable[[Case], cases.Made]] = {
+    ("chipboost", "matmul"): cases.matmuls,
+    ("chipboost_sweep", "matmul"): cases.matmuls,
+    ("nki_tutorial_trn1", "matmul"): cases.matmuls,
+    ("nki_guide_trn2", "matmul"): cases.matmuls,
+    ("chipboost", "copy"): cases.by_rows,
+    ("chipboost", "rmsnorm"): cases.by_rows,
+    ("nki_tutorial_trn1", "layernorm"): cases.layernorm_rows,
+    ("kiln_moe", "moe_decode"): cases.moe_decode,
+    ("kiln_moe", "moe_prefill"): cases.moe_prefill_grouped,
+    ("kiln_micro", "dma"): cases.indirect_dma,
+    ("dma_size_curve", "dma"): cases.dma_curve,
+    ("nki_mamba", "mamba"): cases.mamba_scan,
+    ("nkilib_norm_tkg", "layernorm"): cases.norm_decode,
+    ("nkilib_rmsnorm_quant", "rmsnorm_quant"): cases.norm_quant,
 }
-_ROWWISE: Mapping[str, Kernel] = {
-    "naive (rmsnorm_start)": rowwise.rmsnorm,
-    "tiled, 128 rows per DMA (copy_tiled)": rowwise.copy_tiled,
+#: Generation taken where a group's source states none, which its rows' ``notes`` say.
+ASSUMED: Mapping[str, str] = {
+    "nki_mamba": "trn1",  # the tutorial is older than Trn2
+    "dma_size_curve": "trn2",  # the page's examples are of Trn2
+    "nkilib_norm_tkg": "trn1",  # headed "LNC1 / Trn1"
 }
-_MOE_DECODE: Mapping[str, Kernel] = {"dedupe": moe.decode_dedupe, "per_pair": moe.decode_per_pair}
-_MADE: Mapping[tuple[str, str], Callable[[Case], _Made]] = {
-    ("chipboost", "matmul"): _matmul,
-    ("chipboost_sweep", "matmul"): _matmul,
-    ("nki_tutorial_trn1", "matmul"): _matmul,
-    ("chipboost", "copy"): _rowwise,
-    ("chipboost", "rmsnorm"): _rowwise,
-    ("kiln_moe", "moe_decode"): _moe_decode,
-}
-#: Generation taken where the source states none.
-_ASSUMED: Mapping[str, str] = {}
 #: Group and kernel (or group alone) → why there is none.
 _WITHOUT: Mapping[tuple[str, str], str] = {
     ("neuron_micro", "launch"): "a launch is the host's time, no kernel",
     ("neuron_micro", "instruction"): "an iteration of a loop on the device, no kernel",
+    ("neuron_micro", "dma"): "a part of a DMA's time, which no kernel has alone",
+    ("kda_nkibench", ""): "absolute times imply twice the peak of a core; only their ratios are usable",
+    ("trnsci", ""): "host dispatch dominates",
+    ("autocomp", ""): "dtype not stated",
+    ("nkilib_mlp_cte", ""): "the measured kernel is thousands of lines; kernels/mlp has one of ours",
+    ("nkilib_mlp_tkg", ""): "the measured kernel is thousands of lines; kernels/mlp has one of ours",
+    ("nkilib_qkv_tkg", ""): "the measured kernel is thousands of lines, its chip not stated",
+    ("nki_samples_bounds", ""): "chip not stated, and a bound",
 }

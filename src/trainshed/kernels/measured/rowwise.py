@@ -49,7 +49,7 @@ def rmsnorm(x: Tensor, weight: Tensor) -> Tensor:
     weights = nl.ndarray((PARTITIONS, columns), dtype=weight.dtype, buffer=nl.sbuf)
     for partition in range(PARTITIONS):
         nisa.dma_copy(dst=weights[partition : partition + 1, :], src=weight)
-    epsilon = _epsilon()
+    epsilon = epsilon_of(PARTITIONS)
     for rows in _row_tiles(x.shape[0]):
         height = rows.stop - rows.start
         tile = nl.ndarray((height, columns), dtype=x.dtype, buffer=nl.sbuf)
@@ -68,10 +68,10 @@ def rmsnorm(x: Tensor, weight: Tensor) -> Tensor:
     return out
 
 
-def _epsilon() -> Tensor:
+def epsilon_of(height: int) -> Tensor:
     """A number; before NeuronCore-v3 one for each partition, which alone ``activation`` takes as bias there."""
     if nisa.get_nc_version() >= nisa.nc_version.gen3:
         return EPSILON
-    column = nl.ndarray((PARTITIONS, 1), dtype=nl.float32, buffer=nl.sbuf)
+    column = nl.ndarray((height, 1), dtype=nl.float32, buffer=nl.sbuf)
     nisa.memset(dst=column, value=EPSILON)
     return column
