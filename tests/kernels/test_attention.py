@@ -9,6 +9,7 @@ from trainshed.kernels import attention
 from trainshed.kernels.attention_backward import backward
 from trainshed.kernels.attention_decode import decode
 from trainshed.kernels.attention_prefill import prefill
+from trainshed.nki.lint import lint
 
 CASES = [
     (item, shape, dtype)
@@ -131,3 +132,9 @@ def test_decode_refuses(change, tokens, message):
     inputs = {key: np.zeros(shape, np.float16) for key, shape in {**CACHE, **change}.items()}
     with pytest.raises(UserError, match=rf"^kernels\.attention\.decode: {message}"):
         nki.simulate(decode, target="trn2")(**inputs, tokens=tokens)
+
+
+def test_compiles():
+    """Nothing that the compiler's subset of Python lacks."""
+    for kernel in (prefill, backward, decode):
+        assert lint(kernel) == ()

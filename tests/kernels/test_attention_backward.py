@@ -1,29 +1,12 @@
-"""How backward cuts its work, and the gradients against differences of the loss."""
+"""The gradients against differences of the loss, and what TensorE does for them."""
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
 
 import trainshed.nki as nki
 from trainshed.kernels import attention
-from trainshed.kernels.attention_backward import backward, units
-from trainshed.kernels.attention_prefill import reach
+from trainshed.kernels.attention_backward import backward
 
 BY_NAME = {item.name: item for item in attention.REFERENCES}
-
-
-@given(st.integers(1, 12), st.integers(0, 12), st.booleans())
-def test_units_cover_what_each_query_attends_to(queries, more, causal):
-    size, keys = queries * 128, (queries + more) * 128
-    covered, closed = {}, []
-    for unit in units(1, size, keys, causal):
-        assert unit.first == (unit.query not in covered)
-        covered[unit.query] = covered.get(unit.query, 0) + unit.width
-        assert unit.last == (covered[unit.query] == reach(unit.query, size, keys, causal))
-        assert unit.diagonal == (causal and unit.last)
-        closed += [unit.block] * unit.closes
-    assert covered == {query: reach(query, size, keys, causal) for query in range(queries)}
-    assert closed == list(range(-(-keys // 512)))
 
 
 def test_reference_is_the_slope_of_the_loss():

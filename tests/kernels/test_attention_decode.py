@@ -1,23 +1,12 @@
-"""How decode cuts heads and keys, the scales of its cache, and what it reads."""
+"""The scales of decode's cache, and what it reads."""
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
 
 import trainshed.nki as nki
 from trainshed.kernels import attention
-from trainshed.kernels.attention_decode import COLUMNS, decode, sizes
+from trainshed.kernels.attention_decode import decode
 
 BY_NAME = {item.name: item for item in attention.REFERENCES}
-
-
-@given(st.integers(1, 128), st.integers(1, 1024))
-def test_a_block_fits_a_bank_and_a_pass_the_partitions(rows, tiles):
-    found = sizes(rows, tiles * 128)
-    assert 1 <= found.tiles <= tiles
-    assert found.tiles * rows <= 512
-    assert found.pairs * rows <= 128
-    assert found.pairs == 1 or found.pairs * tiles * rows <= COLUMNS
 
 
 def test_scales_of_a_stored_cache():

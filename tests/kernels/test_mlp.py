@@ -9,6 +9,7 @@ import trainshed.nki as nki
 from trainshed.core.errors import UserError
 from trainshed.kernels import mlp
 from trainshed.kernels.mlp_swiglu import block_rows, down_columns, swiglu
+from trainshed.nki.lint import lint
 
 (ITEM,) = mlp.REFERENCES
 
@@ -110,3 +111,9 @@ def test_no_room():
             np.zeros((128, 1), np.float16), np.zeros((700, 128, 2, 1, 128), np.float16),
             np.zeros((700 * 128, 128), np.float16),
         )  # fmt: skip
+
+
+def test_compiles():
+    """Nothing that the compiler's subset of Python lacks."""
+    for kernel in (swiglu,):
+        assert lint(kernel) == ()

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 import trainshed.nki as nki
 from trainshed.core.errors import UserError
 from trainshed.kernels import moe
-from trainshed.kernels.moe_experts import combine, expert_rows, experts, few, routed
+from trainshed.kernels.moe_experts import combine, expert_rows, experts, few, layer, layer_few, routed
 from trainshed.kernels.moe_route import dispatch, gates, most_blocks, route
+from trainshed.nki.lint import lint
 
 TARGETS = ("trn1", "trn2", "trn3")
 BY_NAME = {item.name: item for item in moe.REFERENCES}
@@ -156,3 +157,9 @@ def test_refuses(kernel, arguments, message):
     given_ = [item if isinstance(item, int) else np.zeros(*item) for item in arguments]
     with pytest.raises(UserError, match=rf"^kernels\.moe\.{message}"):
         nki.simulate(kernel, target="trn2")(*given_)
+
+
+def test_compiles():
+    """Nothing that the compiler's subset of Python lacks."""
+    for kernel in (route, dispatch, gates, experts, combine, few, routed, layer, layer_few):
+        assert lint(kernel) == ()

@@ -8,13 +8,12 @@ do; it makes the scores of one tile while ScalarE and VectorE are at the one bef
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import trainshed.nki as nki
 import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
-from trainshed.kernels.attention_prefill import GROUP, reach
+from trainshed.kernels.attention_plan import GROUP, PIECE, RESIDENT, SUMS, Unit, units
 from trainshed.kernels.attention_tiles import (
     BANK,
     above_diagonal,
@@ -29,49 +28,6 @@ from trainshed.kernels.attention_tiles import (
     softmax_scale,
 )
 from trainshed.kernels.common import PARTITIONS, Tensor, loaded, require, sbuf
-
-#: Queries, or keys, that one DMA loads.
-PIECE = GROUP * PARTITIONS
-#: Queries whose operands stay in SBUF for all blocks of keys; of more, every block reads its own.
-RESIDENT = 8192
-#: Bytes per partition for what adds up in SBUF: dq of a head, and where heads share keys dk and dv.
-SUMS = 1 << 17
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unit:
-    """One tile of queries against one block of keys."""
-
-    head: int
-    block: int
-    query: int
-    width: int
-    """Keys of the block that the tile attends to."""
-    diagonal: bool
-    """The last 128 of them are on the diagonal."""
-    first: bool
-    """The first block of this tile of queries."""
-    last: bool
-    closes: bool
-    """The last tile of queries of this block."""
-
-
-def units(heads: int, queries: int, keys: int, causal: bool) -> list[Unit]:
-    """All units: of each head by blocks of keys, of each block by tiles of queries."""
-    found, tiles = [], queries // PARTITIONS
-    for head in range(heads):
-        for index, block in enumerate(parts(keys, BANK)):
-            for query in range(tiles):
-                end = reach(query, queries, keys, causal)
-                if end > block.start:
-                    found.append(
-                        Unit(
-                            head=head, block=index, query=query, width=min(end, block.stop) - block.start,
-                            diagonal=causal and end <= block.stop, first=index == 0, last=end <= block.stop,
-                            closes=query == tiles - 1,
-                        )
-                    )  # fmt: skip
-    return found
 
 
 @nki.jit
@@ -96,7 +52,8 @@ def backward(qT: Tensor, q: Tensor, kT: Tensor, k: Tensor, vT: Tensor, doT: Tens
     """
     _check(qT, q, kT, k, vT, doT, do, o, lse, causal)
     heads, dim, queries = qT.shape
-    at = _Backward((qT, q, doT, do, o, lse), (kT, k, vT), softmax_scale(scale, dim), causal)
+    operands = {"qT": qT, "q": q, "doT": doT, "do": do, "o": o, "lse": lse, "kT": kT, "k": k, "vT": vT}
+    at = _Backward(operands, softmax_scale(scale, dim), causal)
     work = units(heads, queries, kT.shape[2], causal)
     for turn in range(len(work) + 2):
         if turn < len(work):
@@ -116,16 +73,17 @@ def _check(qT: Tensor, q: Tensor, kT: Tensor, k: Tensor, vT: Tensor, doT: Tensor
     kv_heads, depth, keys = dimensions(name, "kT", kT, 3)
     require(dim <= PARTITIONS, name, "d of qT", dim, f"at most {PARTITIONS}")
     share = multiple(name, "heads of qT", heads, kv_heads)
-    query_tiles, key_tiles = (
-        multiple(name, what, size, PARTITIONS) for what, size in (("queries of qT", queries), ("keys of kT", keys))
-    )
+    query_tiles = multiple(name, "queries of qT", queries, PARTITIONS)
+    key_tiles = multiple(name, "keys of kT", keys, PARTITIONS)
     same(name, "d of kT", depth, dim)
     rows = (heads, PARTITIONS, query_tiles, dim)
-    for what, tensor, shape in (
-        ("doT", doT, qT.shape), ("q", q, rows), ("do", do, rows), ("o", o, rows), ("lse", lse, rows[:3]),
-        ("vT", vT, kT.shape), ("k", k, (kv_heads, PARTITIONS, key_tiles, dim)),
-    ):  # fmt: skip
-        same(name, f"shape of {what}", tuple(tensor.shape), tuple(shape))
+    same(name, "shape of doT", tuple(doT.shape), tuple(qT.shape))
+    same(name, "shape of q", tuple(q.shape), rows)
+    same(name, "shape of do", tuple(do.shape), rows)
+    same(name, "shape of o", tuple(o.shape), rows)
+    same(name, "shape of lse", tuple(lse.shape), rows[:3])
+    same(name, "shape of vT", tuple(vT.shape), tuple(kT.shape))
+    same(name, "shape of k", tuple(k.shape), (kv_heads, PARTITIONS, key_tiles, dim))
     require(not causal or keys >= queries, name, "keys of kT", keys, f"at least the {queries} queries: causal")
     sums = dim * 4 * (query_tiles + 2 * key_tiles * (share > 1))
     require(sums <= SUMS, name, "bytes per partition of sums over queries and keys", sums, f"at most {SUMS}")
@@ -134,24 +92,30 @@ def _check(qT: Tensor, q: Tensor, kT: Tensor, k: Tensor, vT: Tensor, doT: Tensor
 class _Backward(nl.NKIObject):
     """Where the kernel is: tiles in SBUF and PSUM, and the sums under way."""
 
-    def __init__(self, queries: tuple[Tensor, ...], keys: tuple[Tensor, ...], scale: float, causal: bool) -> None:
-        self.q = dict(zip(("qT", "q", "doT", "do", "o", "lse"), queries, strict=True))
-        self.k = dict(zip(("kT", "k", "vT"), keys, strict=True))
-        self.share = self.q["qT"].shape[0] // self.k["kT"].shape[0]
-        self.keep = self.q["qT"].shape[2] <= RESIDENT
-        self.scale, self.dim = scale, self.q["qT"].shape[1]
+    def __init__(self, operands: dict[str, Tensor], scale: float, causal: bool) -> None:
+        self.operands = operands
+        queries = operands["q"]
+        keys = operands["k"]
+        self.share = queries.shape[0] // keys.shape[0]
+        self.keep = queries.shape[2] * PARTITIONS <= RESIDENT
+        self.scale = scale
+        self.dim = queries.shape[3]
+        self.dtype = queries.dtype
         self.ones: Tensor = identity(nl.bfloat16) if causal else None
         self.mask: Tensor = above_diagonal(nl.bfloat16) if causal else None
-        self.results = tuple(result(like.shape, like.dtype) for like in (self.q["q"], self.k["k"], self.k["k"]))
+        self.results = (
+            result(queries.shape, queries.dtype), result(keys.shape, keys.dtype), result(keys.shape, keys.dtype)
+        )  # fmt: skip
         self.tiles: dict[Any, Any] = {}
         """By name: operands with where they lie, sums, results that are not stored yet."""
 
     # --- operands -----------------------------------------------------------------------------------------
 
-    def _piece(self, name: str, tensor: Tensor, head: int, start: int, *until: int) -> Tensor:
-        """The piece of a tensor with token ``start`` in it; it stays while head and ``until`` do."""
+    def _piece(self, name: str, head: int, start: int, until: int) -> Tensor:
+        """The piece of an operand with token ``start`` in it; it stays while head and ``until`` do."""
         index = start // PIECE
-        where = head, *until
+        where = (head, until)
+        tensor = self.operands[name]
         if self.tiles.get((name, index), (None,))[0] != where:
             if name.endswith("T"):
                 view = tensor[head, :, parts(tensor.shape[2], PIECE)[index]]
@@ -160,16 +124,19 @@ class _Backward(nl.NKIObject):
             self.tiles[name, index] = where, loaded(view)
         return self.tiles[name, index][1]
 
+    def _until(self, unit: Unit) -> int:
+        """What the pieces of queries stay for: all blocks of keys, or one."""
+        return 0 if self.keep else unit.block
+
     def _query(self, name: str, unit: Unit) -> Tensor:
         """A tile of 128 queries, as columns or as rows."""
-        until = () if self.keep else (unit.block,)
-        piece = self._piece(name, self.q[name], unit.head, unit.query * PARTITIONS, *until)
+        piece = self._piece(name, unit.head, unit.query * PARTITIONS, self._until(unit))
         place = unit.query % GROUP
         return piece[:, place * PARTITIONS : (place + 1) * PARTITIONS] if name.endswith("T") else piece[:, place, :]
 
     def _keys(self, name: str, unit: Unit) -> Tensor:
         """The block's keys, as columns or as rows."""
-        piece = self._piece(name, self.k[name], unit.head // self.share, unit.block * BANK, unit.head)
+        piece = self._piece(name, unit.head // self.share, unit.block * BANK, unit.head)
         start = unit.block * BANK % PIECE
         if name.endswith("T"):
             return piece[:, start : start + unit.width]
@@ -179,7 +146,7 @@ class _Backward(nl.NKIObject):
         """-lse of the tile's queries."""
         name = "lse", unit.head
         if name not in self.tiles:
-            held = loaded(self.q["lse"][unit.head])
+            held = loaded(self.operands["lse"][unit.head])
             self.tiles[name] = sbuf(held.shape, nl.float32)
             nisa.tensor_scalar(dst=self.tiles[name], data=held, op0=nl.multiply, operand0=-1.0)
         return self.tiles[name][:, unit.query : unit.query + 1]
@@ -190,9 +157,8 @@ class _Backward(nl.NKIObject):
         name = "delta", unit.head, group
         if name not in self.tiles:
             start = unit.query * PARTITIONS
-            until = () if self.keep else (unit.block,)
-            o = self._piece("o", self.q["o"], unit.head, start, *until)
-            do = self._piece("do", self.q["do"], unit.head, start, *until)
+            o = self._piece("o", unit.head, start, self._until(unit))
+            do = self._piece("do", unit.head, start, self._until(unit))
             products = sbuf(o.shape, nl.float32)
             nisa.tensor_tensor(dst=products, data1=o, data2=do, op=nl.multiply)
             self.tiles[name] = sbuf(o.shape[:2], nl.float32)
@@ -211,9 +177,9 @@ class _Backward(nl.NKIObject):
             nisa.nc_matmul(dst=hidden, stationary=self.ones, moving=self.mask, accumulate=True)
         gradients = bank(PARTITIONS, unit.width)
         nisa.nc_matmul(dst=gradients, stationary=self._query("doT", unit), moving=self._keys("vT", unit))
-        weights = sbuf((PARTITIONS, unit.width), self.q["q"].dtype)
+        weights = sbuf((PARTITIONS, unit.width), self.dtype)
         nisa.activation(dst=weights, op=nl.exp, data=product, scale=self.scale, bias=self._logarithms(unit))
-        changes = sbuf((PARTITIONS, unit.width), self.q["q"].dtype)
+        changes = sbuf((PARTITIONS, unit.width), self.dtype)
         nisa.scalar_tensor_tensor(
             dst=changes, data=gradients, op0=nl.subtract, operand0=self._delta(unit), op1=nl.multiply, operand1=weights
         )
@@ -237,25 +203,27 @@ class _Backward(nl.NKIObject):
 
     def _added(self, name: str, unit: Unit, rows: Tensor, moving: Tensor) -> None:
         """rowsᵀ · moving of each 128 keys, added up in PSUM over the block's queries."""
-        started = self.tiles.setdefault((name, "started"), set())
-        if not started:
+        if (name, "started") not in self.tiles:
+            self.tiles[name, "started"] = 0
             self.tiles[name] = bank(PARTITIONS, BANK // PARTITIONS * self.dim).reshape((PARTITIONS, -1, self.dim))
-        for index, part in enumerate(parts(unit.width, PARTITIONS)):
+        columns = parts(unit.width, PARTITIONS)
+        for index in range(len(columns)):
             nisa.nc_matmul(
-                dst=self.tiles[name][:, index, :], stationary=rows[:, part], moving=moving, accumulate=index in started
-            )
-            started.add(index)
+                dst=self.tiles[name][:, index, :], stationary=rows[:, columns[index]], moving=moving,
+                accumulate=index < self.tiles[name, "started"],
+            )  # fmt: skip
+        self.tiles[name, "started"] = max(self.tiles[name, "started"], len(columns))
 
     def _closed(self, name: str, unit: Unit, factor: float, place: int) -> None:
         """A block's dk or dv out of PSUM, to the sum over the heads that share it, and stored with its whole piece."""
-        count = len(self.tiles.pop((name, "started")))
+        count = self.tiles.pop((name, "started"))
         product = self.tiles.pop(name)[:, :count, :]
         kv_head, member = divmod(unit.head, self.share)
         first, last = member == 0, member == self.share - 1
         start = unit.block * BANK // PARTITIONS
         held = None
         if not (first and last):
-            shape = PARTITIONS, self.k["k"].shape[2], self.dim
+            shape = PARTITIONS, self.operands["k"].shape[2], self.dim
             if first and unit.block == 0:
                 self.tiles[name, "sum"] = sbuf(shape, nl.float32)
             held = self.tiles[name, "sum"][:, start : start + count, :]
@@ -265,8 +233,11 @@ class _Backward(nl.NKIObject):
         """The tile's dq of this block, added to that of the blocks before."""
         turned, keys = self.tiles.pop(("turned", unit)), self._keys("k", unit)
         product = bank(PARTITIONS, self.dim)
-        for index, part in enumerate(parts(unit.width, PARTITIONS)):
-            nisa.nc_matmul(dst=product, stationary=turned[:, part], moving=keys[:, index, :], accumulate=index > 0)
+        columns = parts(unit.width, PARTITIONS)
+        for index in range(len(columns)):
+            nisa.nc_matmul(
+                dst=product, stationary=turned[:, columns[index]], moving=keys[:, index, :], accumulate=index > 0
+            )
         held = None
         if not (unit.first and unit.last):
             if unit.first:

@@ -8,14 +8,13 @@ Heads with short contexts share a pass, so that an instruction finds several hun
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import trainshed.nki as nki
 import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
+from trainshed.kernels.attention_plan import LONGEST, sizes
 from trainshed.kernels.attention_tiles import (
-    BANK,
     HIDDEN,
     bank,
     copied,
@@ -28,29 +27,6 @@ from trainshed.kernels.attention_tiles import (
     softmax_scale,
 )
 from trainshed.kernels.common import PARTITIONS, Tensor, loaded, require, sbuf
-
-#: Tiles of 128 keys that one DMA loads.
-RUN = 64
-#: Columns of scores (tiles of 128 keys times queries) that a pass has, if not of a single head.
-COLUMNS = 512
-#: Columns of scores of one head, at most: 64 KiB of each partition.
-LONGEST = 1 << 14
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """How the heads of all sequences are cut into passes, and their keys into blocks."""
-
-    pairs: int
-    """Heads of a pass, of whatever sequence."""
-    tiles: int
-    """Tiles of 128 keys of a block."""
-
-
-def sizes(rows: int, keys: int) -> Sizes:
-    """A PSUM bank holds the scores of a block; a pass has at most 128 queries and, of several heads, 512 columns."""
-    tiles = keys // PARTITIONS
-    return Sizes(pairs=max(1, min(COLUMNS // (tiles * rows), PARTITIONS // rows)), tiles=min(RUN, BANK // rows, tiles))
 
 
 @nki.jit
@@ -74,17 +50,14 @@ def decode(qT: Tensor, kT: Tensor, v: Tensor, scale: float | None = None, tokens
     _check(qT, kT, v, tokens)
     out = result(qT.shape, qT.dtype)
     at = _Decode(qT, kT, v, softmax_scale(scale, dim) * k_scale, tokens)
-    pairs = [(sequence, head) for sequence in range(sequences) for head in range(kv_heads)]
-    passes = [pairs[part] for part in parts(len(pairs), at.sizes.pairs)]
+    passes = parts(sequences * kv_heads, at.sizes.pairs)
     ready = sbuf((dim, sequences * kv_heads, rows), qT.dtype)
-    at.scores(0, passes[0])
-    done = 0
-    for index, each in enumerate(passes):
-        at.weights(index)
+    at.scores(passes[0])
+    for index in range(len(passes)):
+        at.weights(passes[index])
         if index + 1 < len(passes):
-            at.scores(index + 1, passes[index + 1])
-        at.values(index, each, ready[:, done : done + len(each), :], v_scale)
-        done += len(each)
+            at.scores(passes[index + 1])
+        at.values(passes[index], ready, v_scale)
     nisa.dma_copy(dst=out, src=ready)
     return out
 
@@ -108,8 +81,12 @@ class _Decode(nl.NKIObject):
     """Where the kernel is: scores and weights of the passes under way."""
 
     def __init__(self, qT: Tensor, kT: Tensor, v: Tensor, scale: float, tokens: int) -> None:
-        self.kT, self.v, self.scale, self.tokens = kT, v, scale, tokens
-        self.dim, _, self.heads, self.rows = qT.shape
+        self.kT = kT
+        self.v = v
+        self.scale = scale
+        self.tokens = tokens
+        self.dim = qT.shape[0]
+        self.rows = qT.shape[3]
         self.q = loaded(qT)
         self.sizes = sizes(self.rows, kT.shape[3])
         self.blocks = parts(kT.shape[3] // PARTITIONS, self.sizes.tiles)
@@ -117,15 +94,17 @@ class _Decode(nl.NKIObject):
         nisa.memset(dst=self.ones, value=1.0)
         self.eye = identity(nl.float32)
         if tokens > 1:
-            self.spikes, self.before = _masks(self.rows, tokens)
+            self.spikes = _spikes()
+            self.before = _before(self.rows, tokens)
         self.tiles: dict[tuple[str, int], Any] = {}
-        """By what and pass: scores, weights, sums of their partitions."""
+        """By what and the first head of a pass: scores, weights, sums of their partitions."""
 
-    def scores(self, index: int, pairs: list[tuple[int, int]]) -> None:
+    def scores(self, pairs: slice) -> None:
         """kᵀ · q of a pass, [128 keys, heads, tiles, rows] in SBUF."""
         total = self.kT.shape[3] // PARTITIONS
-        scores = sbuf((PARTITIONS, len(pairs), total, self.rows), nl.float32)
-        for place, (sequence, head) in enumerate(pairs):
+        scores = sbuf((PARTITIONS, pairs.stop - pairs.start, total, self.rows), nl.float32)
+        for pair in range(pairs.start, pairs.stop):
+            sequence, head = divmod(pair, self.kT.shape[1])
             query = self.q[:, sequence, head, :]
             for block in self.blocks:
                 count = block.stop - block.start
@@ -137,8 +116,8 @@ class _Decode(nl.NKIObject):
                     nisa.nc_matmul(dst=column, stationary=runs[:, :, step], moving=query)
                 if self.tokens > 1 and block.stop == total:
                     self._hide(product, count)
-                copied(scores[:, place, block, :], product, scalar=True)
-        self.tiles["scores", index] = scores
+                copied(scores[:, pair - pairs.start, block, :], product, scalar=True)
+        self.tiles["scores", pairs.start] = scores
 
     def _loaded_values(self, sequence: int, head: int, block: slice) -> Tensor:
         """A block of values, of which each partition holds as many in a row as the block has tiles."""
@@ -154,9 +133,9 @@ class _Decode(nl.NKIObject):
                 stationary=self.spikes[:, PARTITIONS - lane : 2 * PARTITIONS - lane], moving=self.before[:, token, :],
             )  # fmt: skip
 
-    def weights(self, index: int) -> None:
+    def weights(self, pairs: slice) -> None:
         """exp(scale · (scores - maximum)) of a pass, and the sum of each partition."""
-        scores = self.tiles.pop(("scores", index))
+        scores = self.tiles.pop(("scores", pairs.start))
         _, count, total, rows = scores.shape
         by_row = (0, 1, 3, 2)
         most = sbuf((PARTITIONS, count, rows), nl.float32)
@@ -169,7 +148,8 @@ class _Decode(nl.NKIObject):
         nisa.activation(dst=weights, op=nl.exp, data=scores, scale=self.scale)
         sums = sbuf((PARTITIONS, count, rows), nl.float32)
         nisa.tensor_reduce(dst=sums, op=nl.add, data=weights.permute(by_row), axis=3)
-        self.tiles["weights", index], self.tiles["sums", index] = weights, sums
+        self.tiles["weights", pairs.start] = weights
+        self.tiles["sums", pairs.start] = sums
 
     def _highest(self, most: Tensor) -> Tensor:
         """The maximum over all partitions, in every partition: turned, reduced, and spread from the diagonal."""
@@ -184,12 +164,15 @@ class _Decode(nl.NKIObject):
         nisa.nc_matmul(dst=spread, stationary=self.ones[:count, :], moving=diagonal)
         return spread
 
-    def values(self, index: int, pairs: list[tuple[int, int]], out: Tensor, v_scale: float) -> None:
-        """vᵀ · weights of a pass over the sum of the weights."""
-        weights, sums = self.tiles.pop(("weights", index)), self.tiles.pop(("sums", index))
-        count = len(pairs) * self.rows
+    def values(self, pairs: slice, out: Tensor, v_scale: float) -> None:
+        """vᵀ · weights of a pass over the sum of the weights, to its heads of ``out``."""
+        weights = self.tiles.pop(("weights", pairs.start))
+        sums = self.tiles.pop(("sums", pairs.start))
+        count = weights.shape[1] * self.rows
         product = bank(self.dim, count)
-        for place, (sequence, head) in enumerate(pairs):
+        for pair in range(pairs.start, pairs.stop):
+            sequence, head = divmod(pair, self.kT.shape[1])
+            place = pair - pairs.start
             column = product[:, place * self.rows : (place + 1) * self.rows]
             for block in self.blocks:
                 held = self._loaded_values(sequence, head, block)
@@ -203,18 +186,23 @@ class _Decode(nl.NKIObject):
         inverse = sbuf((self.dim, count), nl.float32)
         nisa.reciprocal(dst=inverse, data=total)
         nisa.scalar_tensor_tensor(
-            dst=out, data=product, op0=nl.multiply, operand0=v_scale, op1=nl.multiply, operand1=inverse
+            dst=out[:, pairs, :], data=product, op0=nl.multiply, operand0=v_scale, op1=nl.multiply, operand1=inverse
         )
 
 
-def _masks(rows: int, tokens: int) -> tuple[Tensor, Tensor]:
-    """A row of zeros with ``HIDDEN`` in the middle, and for each token ones at the rows of those before it."""
+def _spikes() -> Tensor:
+    """A row of zeros with ``HIDDEN`` in the middle."""
     spikes = sbuf((1, 2 * PARTITIONS), nl.bfloat16)
     nisa.memset(dst=spikes, value=0.0)
     nisa.memset(dst=spikes[:, PARTITIONS : PARTITIONS + 1], value=HIDDEN)
+    return spikes
+
+
+def _before(rows: int, tokens: int) -> Tensor:
+    """For each token ones at the rows of those before it."""
     before = sbuf((1, tokens, rows), nl.bfloat16)
     nisa.memset(dst=before, value=0.0)
     by_token = before.reshape((1, tokens, rows // tokens, tokens))
     for token in range(1, tokens):
         nisa.memset(dst=by_token[:, token, :, :token], value=1.0)
-    return spikes, before
+    return before

@@ -9,12 +9,12 @@ tiles above the diagonal are left out. While exp works on one tile, TensorE has 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import trainshed.nki as nki
 import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
+from trainshed.kernels.attention_plan import CHUNK, GROUP, RESIDENT, Block, on_scalar, schedule
 from trainshed.kernels.attention_tiles import (
     BANK,
     above_diagonal,
@@ -29,100 +29,6 @@ from trainshed.kernels.attention_tiles import (
     softmax_scale,
 )
 from trainshed.kernels.common import PARTITIONS, Tensor, loaded, require, sbuf
-
-#: Keys that one instruction of VectorE and ScalarE takes: two PSUM banks of scores.
-CHUNK = 1024
-#: Keys that share one maximum.
-SECTION = 4096
-#: Keys that stay in SBUF for all the queries of their heads; of more, every group of queries reads its own.
-RESIDENT = 8192
-#: Query tiles of a group, which one DMA loads and one stores.
-GROUP = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """The keys of one section that one tile of queries attends to."""
-
-    head: int
-    query: int
-    """Tile of queries."""
-    keys: tuple[slice, ...]
-    """By chunk."""
-    first: bool
-    """The first section of its tile."""
-    last: bool
-    diagonal: bool
-    """The last 128 keys are on the diagonal."""
-
-    @property
-    def key(self) -> tuple[int, int, int]:
-        """Head, tile of queries and where the section begins."""
-        return self.head, self.query, self.keys[0].start
-
-
-def reach(query: int, queries: int, keys: int, causal: bool) -> int:
-    """Keys that the ``query``-th tile attends to: the last query sees all, the others whole tiles of 128 less."""
-    return keys - queries + (query + 1) * PARTITIONS if causal else keys
-
-
-def blocks(heads: int, queries: int, keys: int, causal: bool) -> list[Block]:
-    """All blocks in order: of each head by groups of query tiles, of each group by sections."""
-    found = []
-    for head in range(heads):
-        for group in parts(queries // PARTITIONS, GROUP):
-            for section in parts(keys, SECTION):
-                for query in range(group.start, group.stop):
-                    end = reach(query, queries, keys, causal)
-                    if section.start >= end:
-                        continue
-                    stop = min(section.stop, end)
-                    chunks = parts(stop - section.start, CHUNK)
-                    found.append(
-                        Block(
-                            head=head, query=query, first=section.start == 0, last=section.stop >= end,
-                            keys=tuple(slice(section.start + c.start, section.start + c.stop) for c in chunks),
-                            diagonal=causal and stop == end,
-                        )
-                    )  # fmt: skip
-    return found
-
-
-def steps(chunks: list[int]) -> list[tuple[str, int, int]]:
-    """What to do when, as (step, block, chunk), for blocks of so many chunks.
-
-    Beside the ``scores`` of each chunk goes a chunk of the block before, whose maximum is known: its
-    ``exponentials``, the ``turn`` of the chunk before that one, the ``values`` of the one before. So every engine has
-    work in each turn that waits for nothing of the same turn.
-    """
-    order: list[tuple[str, int, int]] = []
-    line = [(block, chunk) for block, count in enumerate(chunks) for chunk in range(count)]
-    done = known = 0
-    for block, count in enumerate(chunks):
-        for chunk in range(count):
-            order.append(("scores", block, chunk))
-            if done < known:
-                order += _behind(line, done)
-                done += 1
-        known += count
-    for late in range(done, len(line) + 2):
-        order += _behind(line, late)
-    return order
-
-
-def _behind(line: list[tuple[int, int]], at: int) -> list[tuple[str, int, int]]:
-    """The steps of the ``at``-th turn that follow scores."""
-    found = (("exponentials", at), ("turn", at - 1), ("values", at - 2))
-    return [(step, *line[place]) for step, place in found if 0 <= place < len(line)]
-
-
-def on_scalar(generation: int, turn: int) -> bool:
-    """Whether ScalarE takes the ``turn``-th copy of probabilities out of PSUM, so that it works as long as VectorE.
-
-    All but on NeuronCore-v3, where it is every other one: on v2 the two engines take turns at PSUM anyway, and on v4
-    exp is VectorE's.
-    """
-    return generation != 3 or turn % 2 > 0
 
 
 @nki.jit
@@ -148,10 +54,9 @@ def prefill(qT: Tensor, kT: Tensor, v: Tensor, scale: float | None = None, causa
     _check(qT, kT, v, causal)
     keys, tiles = kT.shape[2], queries // PARTITIONS
     out = result((heads, PARTITIONS, tiles, dim), qT.dtype)
-    work = blocks(heads, queries, keys, causal)
     at = _Prefill(qT, kT, v, out, softmax_scale(scale, dim), causal)
-    for step, index, chunk in steps([len(block.keys) for block in work]):
-        block = work[index]
+    for each in schedule(heads, queries, keys, causal):
+        step, block, chunk = each
         if step == "scores":
             at.scores(block, chunk)
         elif step == "exponentials":
@@ -188,7 +93,11 @@ class _Prefill(nl.NKIObject):
     """Where the kernel is: the tiles in SBUF and PSUM, and the sums of the query tiles under way."""
 
     def __init__(self, qT: Tensor, kT: Tensor, v: Tensor, out: Tensor, scale: float, causal: bool) -> None:
-        self.qT, self.kT, self.v, self.out, self.scale = qT, kT, v, out, scale
+        self.qT = qT
+        self.kT = kT
+        self.v = v
+        self.out = out
+        self.scale = scale
         self.share = qT.shape[0] // kT.shape[0]
         self.keep = kT.shape[2] <= RESIDENT
         self.generation = int(nisa.get_nc_version())
@@ -212,7 +121,7 @@ class _Prefill(nl.NKIObject):
     def _chunk(self, what: str, block: Block, chunk: int) -> Tensor:
         """A whole chunk of keys or values: held as long as the kernel needs it, else read again for each group."""
         index, head = block.keys[chunk].start // CHUNK, block.head // self.share
-        key = what, head, index, *(() if self.keep else (block.head, block.query // GROUP))
+        key = (what, head, index) if self.keep else (what, head, index, block.head, block.query // GROUP)
         if key not in self.tiles:
             columns = parts(self.kT.shape[2], CHUNK)[index]
             if what == "k":
@@ -243,32 +152,33 @@ class _Prefill(nl.NKIObject):
             nisa.nc_matmul(dst=hidden, stationary=self.ones, moving=self.mask, accumulate=True)
         scaled = sbuf((PARTITIONS, width), nl.float32)
         if chunk == 0:
-            self.tiles["most", *block.key] = (
+            self.tiles["most", block.key] = (
                 self._column("m", block) if block.first else sbuf((PARTITIONS, 1), nl.float32)
             )
-        most = self.tiles["most", *block.key]
+        most = self.tiles["most", block.key]
         nisa.tensor_scalar_reduce(
             dst=scaled, data=product, op0=nl.multiply, operand0=self.scale, reduce_op=nl.maximum, reduce_res=most,
             reduce_cmd=nisa.reduce_cmd.load_reduce if chunk else nisa.reduce_cmd.reset_reduce,
             reduce_init=most if chunk else None, reduce_res_negate=last and self.generation < 4,
         )  # fmt: skip
-        self.tiles["s", *block.key, chunk] = scaled
+        self.tiles["s", block.key, chunk] = scaled
 
     def exponentials(self, block: Block, chunk: int) -> None:
         """Probabilities of a chunk and their running sum; of a later section also how much earlier sums shrink."""
         if chunk == 0:
-            most = self.tiles["most", *block.key]
-            self.tiles["total", *block.key] = self._column("l", block) if block.first else sbuf(most.shape, nl.float32)
+            most = self.tiles["most", block.key]
+            self.tiles["total", block.key] = self._column("l", block) if block.first else sbuf(most.shape, nl.float32)
             if not block.first:
                 before, after = self._column("m", block), self._higher(block, most)
                 shrink = sbuf(most.shape, nl.float32)
                 self._exp(shrink, before, after, None, first=True)
                 nisa.tensor_copy(dst=before, src=after, engine=nisa.engine.vector)
-                self.tiles["shrink", *block.key], self.tiles["most", *block.key] = shrink, after
-        scores = self.tiles.pop(("s", *block.key, chunk))
+                self.tiles["shrink", block.key] = shrink
+                self.tiles["most", block.key] = after
+        scores = self.tiles.pop(("s", block.key, chunk))
         made = sbuf(scores.shape, self.v.dtype)
-        self._exp(made, scores, self.tiles["most", *block.key], self.tiles["total", *block.key], first=chunk == 0)
-        self.tiles["p", *block.key, chunk] = made
+        self._exp(made, scores, self.tiles["most", block.key], self.tiles["total", block.key], first=chunk == 0)
+        self.tiles["p", block.key, chunk] = made
 
     def _higher(self, block: Block, most: Tensor) -> Tensor:
         """The maximum of this section and those before; both negated where exp is ScalarE's."""
@@ -277,7 +187,7 @@ class _Prefill(nl.NKIObject):
         nisa.tensor_tensor(dst=higher, data1=self._column("m", block), data2=most, op=op)
         return higher
 
-    def _exp(self, dst: Tensor, data: Tensor, most: Tensor, total: Tensor | None, *, first: bool) -> None:
+    def _exp(self, dst: Tensor, data: Tensor, most: Tensor, total: Tensor | None, first: bool) -> None:
         """exp(data - maximum), and in ``total`` the sum since the ``first``; without it data are maxima themselves.
 
         VectorE of NeuronCore-v4 subtracts the maximum, ScalarE adds the negated one; so the maxima of earlier
@@ -297,7 +207,7 @@ class _Prefill(nl.NKIObject):
 
     def turn(self, block: Block, chunk: int) -> None:
         """The probabilities of a chunk with keys on partitions."""
-        made = self.tiles.pop(("p", *block.key, chunk))
+        made = self.tiles.pop(("p", block.key, chunk))
         columns = parts(made.shape[1], PARTITIONS)
         turned = bank(PARTITIONS, made.shape[1], made.dtype)
         for part in columns:
@@ -305,22 +215,24 @@ class _Prefill(nl.NKIObject):
         held = sbuf(made.shape, made.dtype)
         copied(held, turned, scalar=on_scalar(self.generation, self.copies))
         self.copies += 1
-        self.tiles["t", *block.key, chunk] = held
+        self.tiles["t", block.key, chunk] = held
 
     def values(self, block: Block, chunk: int) -> None:
         """The chunk's probabilities times values, added up in PSUM over the section."""
-        turned, held = self.tiles.pop(("t", *block.key, chunk)), self._chunk("v", block, chunk)
+        turned, held = self.tiles.pop(("t", block.key, chunk)), self._chunk("v", block, chunk)
         if chunk == 0:
-            self.tiles["o", *block.key] = bank(PARTITIONS, self.qT.shape[1])
-        product = self.tiles["o", *block.key]
-        for index, part in enumerate(parts(turned.shape[1], PARTITIONS)):
+            self.tiles["o", block.key] = bank(PARTITIONS, self.qT.shape[1])
+        product = self.tiles["o", block.key]
+        columns = parts(turned.shape[1], PARTITIONS)
+        for index in range(len(columns)):
             nisa.nc_matmul(
-                dst=product, stationary=turned[:, part], moving=held[:, index, :], accumulate=chunk + index > 0
-            )
+                dst=product, stationary=turned[:, columns[index]], moving=held[:, index, :],
+                accumulate=chunk + index > 0,
+            )  # fmt: skip
 
     def finish(self, block: Block) -> None:
         """A section's products join the sums; after the last they are divided, and a full group is stored."""
-        sums = self.tiles.pop(("o", *block.key))
+        sums = self.tiles.pop(("o", block.key))
         total = self._column("l", block)
         if not (block.first and block.last):
             sums = self._joined(block, sums, total)
@@ -344,7 +256,9 @@ class _Prefill(nl.NKIObject):
             self.tiles[key] = sbuf(sums.shape, nl.float32)
             nisa.tensor_copy(dst=self.tiles[key], src=sums, engine=nisa.engine.vector)
             return self.tiles[key]
-        held, shrink, more = (self.tiles[name] for name in (key, ("shrink", *block.key), ("total", *block.key)))
+        held = self.tiles[key]
+        shrink = self.tiles["shrink", block.key]
+        more = self.tiles["total", block.key]
         nisa.scalar_tensor_tensor(dst=held, data=held, op0=nl.multiply, operand0=shrink, op1=nl.add, operand1=sums)
         nisa.scalar_tensor_tensor(dst=total, data=total, op0=nl.multiply, operand0=shrink, op1=nl.add, operand1=more)
         return self.tiles.pop(key) if block.last else held

@@ -52,7 +52,7 @@ def older() -> bool:
     return nisa.get_nc_version() < nisa.nc_version.gen3
 
 
-def copied(dst: Tensor, src: Tensor, *, scalar: bool) -> None:
+def copied(dst: Tensor, src: Tensor, scalar: bool) -> None:
     """A copy on VectorE or on ScalarE, whatever the generation."""
     if not scalar:
         nisa.tensor_copy(dst=dst, src=src, engine=nisa.engine.vector)

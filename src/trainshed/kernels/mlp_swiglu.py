@@ -8,7 +8,7 @@ p has a run of them), so that x and gate and up come in long rows whatever their
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import trainshed.nki as nki
 import trainshed.nki.isa as nisa
@@ -20,9 +20,6 @@ from trainshed.kernels.common import PARTITIONS, Tensor, loaded, require, sbuf
 ROOM = 160 << 10
 #: Tiles of down that one DMA loads.
 DOWN = 4
-
-Out = Callable[[slice, slice, Tensor], None]
-"""What becomes of rows and columns of the result, which are in PSUM."""
 
 
 def block_rows(rows: int, features: int, hidden: int, itemsize: int) -> int:
@@ -58,64 +55,73 @@ def swiglu(xT: Tensor, gate_up: Tensor, down: Tensor) -> Tensor:
     """
     name = "mlp.swiglu"
     features, rows = dimensions(name, "xT", xT, 2)
-    hidden = check_weights(name, features, gate_up, down, 0)
+    dimensions(name, "down", down, 2)
+    hidden = check_weights(name, features, tuple(gate_up.shape), tuple(down.shape))
     size = block_rows(rows, features, hidden, xT.itemsize)
     require(size > 0, name, "features and hidden features", (features, hidden), "fewer: 128 rows of both in SBUF")
     out = result((rows, features), xT.dtype)
     steps = features // PARTITIONS
     for block in parts(rows, size):
         x = loaded(xT.reshape((PARTITIONS, steps, rows))[:, :, block])
-        store = Store(out, block.start)
-        layers(x, gate_up, down, store.take)
+        layers(x, gate_up, down, Store(out, block.start))
     return out
 
 
-def check_weights(name: str, features: int, gate_up: Tensor, down: Tensor, experts: int) -> int:
-    """The hidden features, once the weights' shapes agree; ``experts``: how many there are, 0 for one without axis."""
-    lead = (experts,) if experts else ()
+def check_weights(name: str, features: int, gate_up: tuple[int, ...], down: tuple[int, ...]) -> int:
+    """The hidden features, once the shapes of one expert's weights agree."""
     steps = multiple(name, "features", features, PARTITIONS)
-    hidden = dimensions(name, "down", down, 2 + len(lead))[-2]
-    tiles = multiple(name, "hidden features of down", hidden, PARTITIONS)
-    same(name, "shape of gate_up", tuple(gate_up.shape), (*lead, tiles, PARTITIONS, 2, steps, PARTITIONS))
-    same(name, "shape of down", tuple(down.shape), (*lead, hidden, features))
-    return hidden
+    tiles = multiple(name, "hidden features of down", down[0], PARTITIONS)
+    same(name, "shape of gate_up", gate_up, (tiles, PARTITIONS, 2, steps, PARTITIONS))
+    same(name, "shape of down", down, (down[0], features))
+    return down[0]
 
 
-def layers(x: Tensor, gate_up: Tensor, down: Tensor, out: Out) -> None:
-    """All layers of x [128, features / 128, rows] in SBUF, rows at most 512; the result to ``out`` piece by piece."""
-    rows, (hidden, features) = x.shape[2], down.shape
-    held = [_hidden(x, gate_up[index]) for index in range(hidden // PARTITIONS)]
-    for columns in parts(features, down_columns(rows)):
-        tiles = parts(rows, PARTITIONS)
+def layers(x: Tensor, gate_up: Tensor, down: Tensor, out: Any) -> None:
+    """All layers of x [128, features / 128, rows] in SBUF, rows at most 512.
+
+    ``out.take(rows, columns, product)`` gets the result piece by piece, in PSUM.
+    """
+    rows = x.shape[2]
+    held = []
+    for index in range(gate_up.shape[0]):
+        held.append(_hidden(x, gate_up[index]))
+    tiles = parts(rows, PARTITIONS)
+    for columns in parts(down.shape[1], down_columns(rows)):
         width = columns.stop - columns.start
-        products = [bank(part.stop - part.start, width) for part in tiles]
+        products = []
+        for part in tiles:
+            products.append(bank(part.stop - part.start, width))
         for group in parts(len(held), DOWN):
             weights = _down(down, group, columns)
             for index in range(group.start, group.stop):
-                for part, product in zip(tiles, products, strict=True):
+                for place in range(len(tiles)):
                     for piece in parts(width, BANK):
                         nisa.nc_matmul(
-                            dst=product[:, piece], stationary=held[index][:, part],
+                            dst=products[place][:, piece], stationary=held[index][:, tiles[place]],
                             moving=weights[:, index - group.start, piece], accumulate=index > 0,
                         )  # fmt: skip
-        for part, product in zip(tiles, products, strict=True):
-            out(part, columns, product)
+        for place in range(len(tiles)):
+            out.take(tiles[place], columns, products[place])
 
 
 def _hidden(x: Tensor, gate_up: Tensor) -> Tensor:
     """silu(gate) * up of 128 hidden features, which are on partitions."""
-    weights, rows = loaded(gate_up), x.shape[2]
-    gate, up = bank(PARTITIONS, rows), bank(PARTITIONS, rows)
-    for which, product in enumerate((gate, up)):
-        for step in range(x.shape[1]):
-            nisa.nc_matmul(
-                dst=product, stationary=weights[:, which, step, :], moving=x[:, step, :], accumulate=step > 0
-            )
-    active = sbuf((PARTITIONS, rows), nl.float32)
+    weights = loaded(gate_up)
+    gate = _product(x, weights[:, 0, :, :])
+    up = _product(x, weights[:, 1, :, :])
+    active = sbuf(gate.shape, nl.float32)
     nisa.activation(dst=active, op=nl.silu, data=gate)
-    made = sbuf((PARTITIONS, rows), x.dtype)
+    made = sbuf(gate.shape, x.dtype)
     nisa.tensor_tensor(dst=made, data1=active, data2=up, op=nl.multiply)
     return made
+
+
+def _product(x: Tensor, weights: Tensor) -> Tensor:
+    """x · weights, hidden features on partitions."""
+    product = bank(PARTITIONS, x.shape[2])
+    for step in range(x.shape[1]):
+        nisa.nc_matmul(dst=product, stationary=weights[:, step, :], moving=x[:, step, :], accumulate=step > 0)
+    return product
 
 
 def _down(down: Tensor, group: slice, columns: slice) -> Tensor:
@@ -128,11 +134,12 @@ class Store(nl.NKIObject):
     """Stores pieces of a result below a first row; VectorE and ScalarE take them out of PSUM bank by bank."""
 
     def __init__(self, out: Tensor, first: int) -> None:
-        self.out, self.first = out, first
+        self.out = out
+        self.first = first
 
     def take(self, rows: slice, columns: slice, product: Tensor) -> None:
         """One piece."""
         ready = sbuf(product.shape, self.out.dtype)
-        for index, piece in enumerate(parts(product.shape[1], BANK)):
-            copied(ready[:, piece], product[:, piece], scalar=index % 2 > 0)
+        for piece in parts(product.shape[1], BANK):
+            copied(ready[:, piece], product[:, piece], scalar=piece.start // BANK % 2 > 0)
         nisa.dma_copy(dst=self.out[self.first + rows.start : self.first + rows.stop, columns], src=ready)

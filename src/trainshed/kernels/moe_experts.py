@@ -44,8 +44,7 @@ def experts(x: Tensor, gate_up: Tensor, down: Tensor, source: Tensor, block_expe
     name = "moe.experts"
     features = dimensions(name, "x", x, 2)[1]
     most, rows, _ = dimensions(name, "source", source, 3)
-    count = dimensions(name, "down", down, 3)[0]
-    hidden = check_weights(name, features, gate_up, down, count)
+    hidden = _check_experts(name, features, gate_up, down)
     tiles = multiple(name, "rows of source", rows, PARTITIONS)
     room = block_rows(BANK, features, hidden, x.itemsize)
     require(rows <= room, name, "rows of source", rows, f"at most {room}: their hidden features in SBUF")
@@ -58,9 +57,16 @@ def experts(x: Tensor, gate_up: Tensor, down: Tensor, source: Tensor, block_expe
     for block in nl.dynamic_range(used):
         nisa.register_load(owner, block_expert[block])
         tokens = loaded(order[block].permute((1, 0)))
-        store = Store(y[block], 0)
-        layers(_turned(x, tokens), gate_up[owner], down[owner], store.take)
+        layers(_turned(x, tokens), gate_up[owner], down[owner], Store(y[block], 0))
     return y
+
+
+def _check_experts(name: str, features: int, gate_up: Tensor, down: Tensor) -> int:
+    """The hidden features, once the shapes of all experts' weights agree."""
+    dimensions(name, "down", down, 3)
+    hidden = check_weights(name, features, tuple(gate_up.shape[1:]), tuple(down.shape[1:]))
+    same(name, "experts of gate_up", gate_up.shape[0], down.shape[0])
+    return hidden
 
 
 def _turned(x: Tensor, tokens: Tensor) -> Tensor:
@@ -71,13 +77,13 @@ def _turned(x: Tensor, tokens: Tensor) -> Tensor:
         gathered = sbuf((PARTITIONS, x.shape[1]), x.dtype)
         nisa.dma_copy(dst=gathered, src=x.vector_select(0, tokens[:, index : index + 1]))
         runs = gathered.reshape((PARTITIONS, PARTITIONS, steps))
-        for place, group in enumerate(parts(steps, TURNED // PARTITIONS)):
+        for group in parts(steps, TURNED // PARTITIONS):
             count = group.stop - group.start
             product = bank(PARTITIONS, count * PARTITIONS, x.dtype).reshape((PARTITIONS, count, PARTITIONS))
             for step in range(count):
                 nisa.nc_transpose(dst=product[:, step, :], data=runs[:, :, group.start + step])
             columns = slice(index * PARTITIONS, (index + 1) * PARTITIONS)
-            copied(made[:, group, columns], product, scalar=place % 2 > 0)
+            copied(made[:, group, columns], product, scalar=group.start * PARTITIONS // TURNED % 2 > 0)
     return made
 
 
@@ -153,8 +159,8 @@ def few(xT: Tensor, gate_up: Tensor, down: Tensor, gate: Tensor, hits: Tensor, c
     """
     name = "moe.few"
     features, tokens = dimensions(name, "xT", xT, 2)
-    number = dimensions(name, "down", down, 3)[0]
-    check_weights(name, features, gate_up, down, number)
+    number = down.shape[0]
+    _check_experts(name, features, gate_up, down)
     require(tokens <= PARTITIONS, name, "tokens of xT", tokens, f"at most {PARTITIONS}")
     same(name, "shape of gate", tuple(gate.shape), (tokens, number))
     same(name, "shape of hits", tuple(hits.shape), (number, 1))
@@ -165,23 +171,31 @@ def few(xT: Tensor, gate_up: Tensor, down: Tensor, gate: Tensor, hits: Tensor, c
     nisa.register_load(used, count)
     for index in nl.dynamic_range(used):
         nisa.register_load(owner, hits[index])
-        column = shares[:, nl.ds(owner, 1)]
-
-        def add(_rows: slice, columns: slice, product: Tensor, share: Tensor = column) -> None:
-            held = total[:, columns]
-            nisa.scalar_tensor_tensor(
-                dst=held, data=product, op0=nl.multiply, operand0=share, op1=nl.add, operand1=held
-            )
-
-        layers(x, gate_up[owner], down[owner], add)
+        layers(x, gate_up[owner], down[owner], _Sum(total, shares[:, nl.ds(owner, 1)]))
     out, ready = result((tokens, features), xT.dtype), sbuf((tokens, features), xT.dtype)
     nisa.tensor_copy(dst=ready, src=total, engine=nisa.engine.vector)
     nisa.dma_copy(dst=out, src=ready)
     return out
 
 
+class _Sum(nl.NKIObject):
+    """Adds pieces of a result, by their tokens' weights."""
+
+    def __init__(self, total: Tensor, share: Tensor) -> None:
+        self.total = total
+        self.share = share
+
+    def take(self, rows: slice, columns: slice, product: Tensor) -> None:
+        """One piece."""
+        held = self.total[rows, columns]
+        nisa.scalar_tensor_tensor(
+            dst=held, data=product, op0=nl.multiply, operand0=self.share, op1=nl.add, operand1=held
+        )
+
+
 @nki.jit
 def layer_few(xT: Tensor, router: Tensor, gate_up: Tensor, down: Tensor, top: int) -> Tensor:
     """The whole layer of a few tokens: :func:`route`, :func:`gates`, :func:`few`."""
     chosen, weights = route(xT, router, top)
-    return few(xT, gate_up, down, *gates(chosen, weights, router.shape[1]))
+    gate, hits, count = gates(chosen, weights, router.shape[1])
+    return few(xT, gate_up, down, gate, hits, count)

@@ -74,7 +74,7 @@ def _largest(logits: Tensor, top: int) -> tuple[Tensor, Tensor]:
     values, which = sbuf((rows, EIGHT), nl.float32), sbuf((rows, EIGHT), nl.uint32)
     nisa.max8(dst=values, src=logits)
     nisa.nc_find_index8(dst=which, data=logits, vals=values)
-    highest, total, inverse = (sbuf((rows, 1), nl.float32) for _ in range(3))
+    highest, total, inverse = sbuf((rows, 1), nl.float32), sbuf((rows, 1), nl.float32), sbuf((rows, 1), nl.float32)
     nisa.tensor_scalar(dst=highest, data=values[:, :1], op0=nl.multiply, operand0=-1.0)
     share = sbuf((rows, top), nl.float32)
     nisa.activation_reduce(dst=share, op=nl.exp, data=values[:, :top], bias=highest, reduce_op=nl.add, reduce_res=total)
@@ -154,11 +154,12 @@ class _Dispatch(nl.NKIObject):
     """The tokens' experts in SBUF, and what ranks them."""
 
     def __init__(self, chosen: Tensor, experts: int) -> None:
-        self.tokens, self.top = chosen.shape
-        self.tiles = parts(self.tokens, PARTITIONS)
+        self.top = chosen.shape[1]
+        self.tiles = parts(chosen.shape[0], PARTITIONS)
         which = sbuf((PARTITIONS, len(self.tiles), self.top), nl.int32)
         nisa.memset(dst=which, value=experts)  # of no token: nobody's
-        for index, part in enumerate(self.tiles):
+        for index in range(len(self.tiles)):
+            part = self.tiles[index]
             nisa.dma_copy(dst=which[: part.stop - part.start, index, :], src=chosen[part, :])
         self.which = sbuf(which.shape, nl.float32)
         nisa.tensor_copy(dst=self.which, src=which, engine=nisa.engine.vector)
@@ -184,9 +185,10 @@ class _Dispatch(nl.NKIObject):
         earlier = kept(self.ones, nl.less, 0.0)
         seen = constant(0.0, PARTITIONS, starts.shape[1], nl.float32)
         nisa.tensor_copy(dst=seen[:1, :], src=starts[:1, :], engine=nisa.engine.vector)
-        for index, part in enumerate(self.tiles):
+        for index in range(len(self.tiles)):
+            part = self.tiles[index]
             single, mask = self._mask(index)
-            rank = bank(*mask.shape)
+            rank = bank(PARTITIONS, starts.shape[1])
             nisa.nc_matmul(dst=rank, stationary=earlier, moving=mask)
             nisa.nc_matmul(dst=rank, stationary=self.wide_ones, moving=seen, accumulate=True)
             nisa.tensor_tensor(dst=seen, data1=seen, data2=mask, op=nl.add, engine=nisa.engine.vector)
@@ -206,7 +208,8 @@ class _Dispatch(nl.NKIObject):
 def _bounds(counts: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     """Past each expert's last block, in blocks, and its first row; counts are rounded up to whole blocks."""
     shape = counts.shape
-    whole, blocks, ends, starts = sbuf(shape, nl.int32), *(sbuf(shape, nl.float32) for _ in range(3))
+    whole, blocks = sbuf(shape, nl.int32), sbuf(shape, nl.float32)
+    ends, starts = sbuf(shape, nl.float32), sbuf(shape, nl.float32)
     nisa.tensor_copy(dst=whole, src=counts, engine=nisa.engine.vector)
     nisa.tensor_scalar(dst=whole, data=whole, op0=nl.add, operand0=rows - 1)
     shift = rows.bit_length() - 1
