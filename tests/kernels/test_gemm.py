@@ -3,6 +3,8 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import trainshed.nki as nki
 from trainshed.chip.errors import NkiValidationError
@@ -11,6 +13,7 @@ from trainshed.kernels.blocks import blocks
 from trainshed.kernels.gemm import matmul, matmul_mx
 from trainshed.kernels.gemm_layout import arranged, mx_rows, mx_values
 
+BF16, F32, E4M3 = ml_dtypes.bfloat16, np.float32, ml_dtypes.float8_e4m3
 TARGETS = ("trn1", "trn2", "trn3")
 
 
@@ -35,6 +38,21 @@ def product(x, w, target="trn2", lnc=1, values=True, **options):
 
 def close(found, wanted, bits=8):
     assert np.abs(found.astype(np.float64) - wanted).max() <= 2.0**-bits * np.abs(wanted).max()
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 600), st.integers(1, 1100), st.sampled_from(TARGETS), st.booleans())
+def test_any_sizes(m, k, n, target, narrow):
+    """Small whole numbers, whose sums are exact: every element is used once."""
+    x, w = ((np.arange(k * size) * 7 % 11 - 5).reshape(k, size).astype(E4M3 if narrow else F32) for size in (m, n))
+    found, _ = product(x, w, target)
+    good = x.astype(np.float32).T @ w.astype(np.float32)
+    np.testing.assert_array_equal(found, good.astype(found.dtype))
+
+
+def test_exchanged_operands_turn_the_result(rng):
+    x, w = (rng.standard_normal((200, size), np.float32) for size in (90, 130))
+    np.testing.assert_allclose(product(w, x)[0].T, product(x, w)[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("n", [1, 700, 1536])
@@ -68,10 +86,10 @@ def test_w_is_read_once_for_each_block_of_rows():
 
 
 def test_both_pass_where_k_is_very_long(rng):
-    x, w = (rng.standard_normal((12800, n), np.float32).astype(ml_dtypes.bfloat16) for n in (520, 513))
+    x, w = (rng.standard_normal((6400, n), np.float32) for n in (520, 513))
     found, simulated = product(x, w, "trn1")
     assert simulated.profile.hbm_read_bytes == 2 * x.nbytes + w.nbytes
-    close(found, x.astype(np.float32).T @ w.astype(np.float32))
+    close(found, x.T.astype(np.float64) @ w, 18)
 
 
 def test_fp8_takes_two_tiles_of_k_at_a_time():
@@ -128,9 +146,6 @@ def test_mx_runs_on_the_last_generation_only(rng):
     operand = mx_rows(rng.standard_normal((128, 4)), cut, "float8_e4m3fn_x4")
     with pytest.raises(NkiValidationError, match=r"nc_matmul_mx.*NeuronCore-v4"):
         nki.simulate(matmul_mx, target="trn2")(operand[0], operand[0], 128, operand[1], operand[1])
-
-
-BF16, F32, E4M3 = ml_dtypes.bfloat16, np.float32, ml_dtypes.float8_e4m3
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Matrix products: ``y[m, n] = x[m, k] · w[k, n]`` for any sizes.
 
-Both operands come with k first, as the rows of TensorE's array want it: ``x`` is [k, m] (what a product leaves whose
-operands were exchanged, see ``turned``), ``w`` is [k, n] or, so that DMAs find long rows, [blocks, k, width]
-(``gemm_layout.arranged``). Blocks: ``kernels.blocks``. On several cores each takes a share of the columns.
+Both operands come with k first, as the rows of TensorE's array want it: ``x`` is [k, m], ``w`` is [k, n] or, so that
+DMAs find long rows, [blocks, k, width] (``gemm_layout.arranged``). ``matmul(w, x)`` is the result turned, [n, m], which
+the next product takes as its x. Blocks: ``kernels.blocks``. On several cores each takes a share of the columns.
 """
 
 from __future__ import annotations

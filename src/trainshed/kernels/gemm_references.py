@@ -71,7 +71,7 @@ def _operator(shape: Shape, dtype: str) -> Operator:
 
 _SHAPES = (
     {"m": 1, "k": 640, "n": 512}, {"m": 5, "k": 1, "n": 3}, {"m": 130, "k": 300, "n": 700},
-    {"m": 1100, "k": 257, "n": 1030},
+    {"m": 1030, "k": 133, "n": 520},
 )  # fmt: skip
 
 #: FP8 is two kernels, each with the formula's rate on its generations: double rows before NeuronCore-v4, MX on it.

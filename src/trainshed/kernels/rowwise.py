@@ -27,6 +27,9 @@ from trainshed.kernels.common import (
     store_rows,
 )
 
+#: Columns of float32 in a bank of PSUM. Source: nki.language.tile_size, "psum_bank_fmax".
+BANK = 512
+
 
 @nki.jit
 def copy(x: Tensor) -> Tensor:
@@ -83,12 +86,13 @@ def silu_gate(gate: Tensor, up: Tensor) -> Tensor:
 def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embeddings of ``x`` [tokens, heads, dim]; ``cos`` and ``sin`` are [tokens, dim / 2], in the dtype of x.
 
-    The first half of a head's elements turns with the second, in the dtype of x as frameworks do it. VectorE makes
-    the first half and a product of the second, GpSimdE the rest.
+    The first half of a head's elements turns with the second. VectorE multiplies, in the dtype of x as frameworks do
+    it; products of 16 bits TensorE adds (identities times them, in PSUM) and ScalarE rounds, so that VectorE has two
+    passes instead of three. GpSimdE would have to wait for VectorE's fast modes: they share their way to SBUF.
     """
     require(len(x.shape) == 3, "rowwise.rope", "dimensions of x", len(x.shape), "3")
     tokens, heads, dim = x.shape
-    require(dim % 2 == 0, "rowwise.rope", "dim", dim, "even")
+    require(dim % 2 == 0 and dim <= BANK, "rowwise.rope", "dim", dim, f"even, at most {BANK}")
     for name, one in (("cos", cos), ("sin", sin)):
         shape = tuple(one.shape)
         require(shape == (tokens, dim // 2), "rowwise.rope", f"shape of {name}", shape, f"({tokens}, {dim // 2})")
@@ -100,6 +104,7 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     rows, whole, half = spread(share.stop - share.start), slice(0, heads * dim), slice(0, dim // 2)
     together = chunk(flat_x, rows)
     angles = together * up(ROW // (dim // 2 * cos.itemsize), together)
+    signs = _signs(rows.partitions(0), x.dtype) if x.itemsize == 2 else None
     for start in nl.affine_range(0, rows.steps, angles):
         stop = min(start + angles, rows.steps)
         both: list[Tensor] = []
@@ -117,24 +122,48 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
                     tile[0:deep, steps, :].reshape_dim(2, (heads, dim)),
                     both[0][0:deep, at, :].expand_dim(2).broadcast(2, heads),
                     both[1][0:deep, at, :].expand_dim(2).broadcast(2, heads),
+                    signs,
                 )
             store_rows(flat_y, rows, whole, first, out)
     return y
 
 
-def _rotated(out: Tensor, x: Tensor, cos: Tensor, sin: Tensor) -> None:
+def _signs(partitions: int, dtype: Any) -> Tensor:
+    """1 and -1 times the identity, [partitions, 2, partitions]."""
+    both, one = sbuf((partitions, 2, partitions), dtype), nl.shared_identity_matrix(partitions, dtype)
+    nisa.tensor_copy(dst=both[:, 0, :], src=one)
+    nisa.tensor_scalar(dst=both[:, 1, :], data=one, op0=nl.multiply, operand0=-1.0)
+    return both
+
+
+def _rotated(out: Tensor, x: Tensor, cos: Tensor, sin: Tensor, signs: Tensor) -> None:
     """Some rows of heads in each partition, [partitions, rows, heads, dim]."""
     half = x.shape[3] // 2
-    one, two = x[:, :, :, 0:half], x[:, :, :, half:]
-    made: list[Tensor] = []
-    for _ in nl.affine_range(4):
-        made.append(sbuf(one.shape, x.dtype))
-    nisa.tensor_tensor(dst=made[0], data1=one, data2=cos, op=nl.multiply)
-    nisa.tensor_tensor(dst=made[1], data1=two, data2=sin, op=nl.multiply)
-    nisa.tensor_tensor(dst=out[:, :, :, 0:half], data1=made[0], data2=made[1], op=nl.subtract)
-    nisa.tensor_tensor(dst=made[2], data1=two, data2=cos, op=nl.multiply)
-    nisa.tensor_tensor(dst=made[3], data1=one, data2=sin, op=nl.multiply, engine=nisa.gpsimd_engine)
-    nisa.tensor_tensor(dst=out[:, :, :, half:], data1=made[2], data2=made[3], op=nl.add, engine=nisa.gpsimd_engine)
+    one, two = slice(0, half), slice(half, 2 * half)
+    straight, crossed = sbuf(x.shape, x.dtype), sbuf(x.shape, x.dtype)
+    nisa.tensor_tensor(dst=straight[:, :, :, one], data1=x[:, :, :, one], data2=cos, op=nl.multiply)
+    nisa.tensor_tensor(dst=crossed[:, :, :, one], data1=x[:, :, :, two], data2=sin, op=nl.multiply)
+    nisa.tensor_tensor(dst=straight[:, :, :, two], data1=x[:, :, :, two], data2=cos, op=nl.multiply)
+    nisa.tensor_tensor(dst=crossed[:, :, :, two], data1=x[:, :, :, one], data2=sin, op=nl.multiply)
+    if signs is not None:
+        _summed(out.flatten_dims(1, 2), straight.flatten_dims(1, 2), crossed.flatten_dims(1, 2), signs)
+        return
+    for part, op in ((one, nl.subtract), (two, nl.add)):
+        nisa.tensor_tensor(dst=out[:, :, :, part], data1=straight[:, :, :, part], data2=crossed[:, :, :, part], op=op)
+
+
+def _summed(out: Tensor, straight: Tensor, crossed: Tensor, signs: Tensor) -> None:
+    """``straight`` minus (first halves) or plus (second halves) ``crossed``, [partitions, heads, dim], bank by bank."""
+    deep, heads, dim = out.shape
+    half, together = dim // 2, BANK // dim
+    plus, minus = signs[0:deep, 0, 0:deep], signs[0:deep, 1, 0:deep]
+    for first in nl.affine_range(0, heads, together):
+        part = slice(first, min(first + together, heads))
+        sums = nl.ndarray((deep, part.stop - part.start, dim), dtype=nl.float32, buffer=nl.psum)
+        nisa.nc_matmul(dst=sums, stationary=plus, moving=straight[:, part, :])
+        nisa.nc_matmul(dst=sums[:, :, 0:half], stationary=minus, moving=crossed[:, part, 0:half])
+        nisa.nc_matmul(dst=sums[:, :, half:], stationary=plus, moving=crossed[:, part, half:])
+        nisa.activation(dst=out[:, part, :], op=nl.copy, data=sums)
 
 
 def _equal(kernel: str, x: Tensor, y: Tensor) -> None:
