@@ -88,7 +88,7 @@ def test_rules_of_registers(core, tile, empty):
         assert error.value.rule == broken
 
 
-def test_without_values_a_loop_s_bound_must_be_an_argument(make_core, empty):
+def test_without_values_a_loop_s_bound_must_be_an_argument_or_a_copy_of_one(make_core, empty):
     make_core(values=False)
     with pytest.raises(NkiValidationError) as error:
         register_load(register_alloc(), empty((1, 1), "int32"))

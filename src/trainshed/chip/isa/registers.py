@@ -8,6 +8,7 @@ import numpy as np
 
 from trainshed.chip.call import HBM, SBUF, Call
 from trainshed.chip.core import active
+from trainshed.chip.known import known
 from trainshed.chip.numbers import whole
 from trainshed.chip.record import Instruction
 from trainshed.chip.registers import VirtualRegister
@@ -68,18 +69,24 @@ def _scalar(call: Call, operand: str, tensor: Any) -> NkiTensor:
 
 
 def register_load(dst: VirtualRegister, src: NkiTensor) -> Instruction:
-    """The one element of ``src`` (SBUF or HBM) into a register. Source: ``nki.isa.register_load``."""
+    """The one element of ``src`` (SBUF or HBM) into a register. Source: ``nki.isa.register_load``.
+
+    In a run without values, it must be an argument of the kernel or a copy of one.
+    """
     call = Call("register_load")
     _register(call, "dst", dst)
     _scalar(call, "src", src)
     record = call.issue(engine.sync, (src,), (), bytes=src.itemsize)
-    if src.storage.written is not True and not call.values:
+    if call.values:
+        dst.value = int(call.read("src", src).reshape(-1)[0])
+        return record
+    found = None if src.indirection is not None else known(call.core, record.reads[0])
+    if found is None:
         raise call.fail(
-            "src", "value a loop or an address needs, of a run without values, from", src, "an argument of the kernel",
-            "no-values",
+            "src", "value that a loop or an address needs, in a run without values, of", src,
+            "an argument of the kernel or a copy of one, or a run with values=True (--values)", "no-values",
         )  # fmt: skip
-    value = call.read("src", src).reshape(-1)[0]
-    dst.value = int(value)
+    dst.value = int(np.frombuffer(found, src.dtype.storage)[0])
     return record
 
 
