@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainshed.core.errors import not_installed
+from trainshed.report.whole import write_whole
 
 _TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -60,7 +61,4 @@ def write(path: Path, title: str, lead: str, sections: Sequence[Section], footer
         raise not_installed("jinja2", extra="plots", where="report") from error
     template = jinja2.Environment(autoescape=True).from_string(_TEMPLATE)
     text = template.render(title=title, lead=lead, sections=sections, footer=footer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, text.encode())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainshed.core import Cost
+from trainshed.report.whole import write_whole
 
 REPEATED = "times * each"
 
@@ -71,7 +72,5 @@ def events(tracks: Mapping[str, Cost]) -> list[dict[str, object]]:
 def write(path: Path, title: str, tracks: Mapping[str, Cost]) -> None:
     """Write a trace whole or not at all."""
     head = {"ph": "M", "name": "process_name", "pid": 0, "args": {"name": title}}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps({"traceEvents": [head, *events(tracks)], "displayTimeUnit": "ms"}))
-    temporary.replace(path)
+    trace = {"traceEvents": [head, *events(tracks)], "displayTimeUnit": "ms"}
+    write_whole(path, json.dumps(trace).encode())
