@@ -3,7 +3,7 @@
 import numpy as np
 
 import trainshed.nki as nki
-from trainshed.kernels import attention
+from trainshed.kernels import attention, attention_backward
 from trainshed.kernels.attention_backward import backward
 
 BY_NAME = {item.name: item for item in attention.REFERENCES}
@@ -42,3 +42,16 @@ def test_one_turn_of_a_tile_and_five_products():
     reads = sum(inputs[name].nbytes for name in ("qT", "q", "doT", "do", "o", "lse", "kT", "k", "vT"))
     assert simulated.profile.hbm_read_bytes == reads
     assert simulated.profile.psum_peak_banks <= 8
+
+
+def test_values_of_more_queries_than_stay(monkeypatch):
+    monkeypatch.setattr(attention_backward, "RESIDENT", 512)
+    item = BY_NAME["attention.backward_causal"]
+    inputs = item.inputs(
+        {"heads": 2, "kv_heads": 1, "queries": 640, "keys": 1152, "d": 32}, "bf16", np.random.default_rng(2)
+    )
+    simulated = nki.simulate(backward, target="trn2")
+    assert item.error(simulated(**inputs), item.reference(inputs)) < item.tolerance["bf16"]
+    read = {item.name: item.read_bytes for item in simulated.profile.tensors}
+    assert read["qT"] == 3 * inputs["qT"].nbytes
+    assert read["o"] == inputs["o"].nbytes

@@ -3,7 +3,7 @@
 import numpy as np
 
 import trainshed.nki as nki
-from trainshed.kernels import attention
+from trainshed.kernels import attention, attention_prefill
 from trainshed.kernels.attention_prefill import prefill
 
 
@@ -35,3 +35,17 @@ def test_everything_is_read_once_in_long_rows():
     moves = [item.work for item in simulated.launch.cores[0].instructions if item.engine.name == "dma"]
     assert min(work["descriptor_bytes"] for work in moves) >= 2048
     assert simulated.profile.psum_peak_banks <= 8
+
+
+def test_values_of_more_keys_than_stay(monkeypatch):
+    """Two groups of queries that each read the keys again, in two sections."""
+    monkeypatch.setattr(attention_prefill, "RESIDENT", 1024)
+    item = attention.REFERENCES[1]
+    inputs = item.inputs(
+        {"heads": 2, "kv_heads": 1, "queries": 1152, "keys": 4352, "d": 16}, "bf16", np.random.default_rng(2)
+    )
+    simulated = nki.simulate(prefill, target="trn2")
+    assert item.error(simulated(**inputs), item.reference(inputs)) < item.tolerance["bf16"]
+    read = {item.name: item.read_bytes for item in simulated.profile.tensors}
+    assert read["qT"] == inputs["qT"].nbytes
+    assert 3.9 * inputs["kT"].nbytes < read["kT"] <= 4 * inputs["kT"].nbytes
