@@ -28,8 +28,8 @@ class Change:
 
     @property
     def difference(self) -> float:
-        """Seconds that the first kernel spends here more than the second."""
-        return self.seconds[0] - self.seconds[1]
+        """Seconds that the first kernel spends here more than the second, to the clock's femtosecond."""
+        return round(self.seconds[0] - self.seconds[1], 15)
 
     def to_json(self) -> dict[str, Any]:
         """All fields as plain JSON."""
