@@ -51,7 +51,7 @@ def test_random_blobs_keep_the_size_of_activations(rng, bf16):
     found = nki.simulate(moe.decode_dedupe, target="trn1")(
         x, made, np.array([[0, 1]], np.int32), np.ones((2, 4), np.float32)
     )
-    assert 0.01 < np.abs(found.astype(np.float32)).mean() < 100
+    assert 0.2 < np.abs(found.astype(np.float32)).mean() < 5
 
 
 @pytest.mark.parametrize(

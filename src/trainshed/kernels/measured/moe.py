@@ -109,7 +109,8 @@ def random_blobs(generator: np.random.Generator, experts: int, hidden: int, row:
 
     made = np.empty((experts, PARTITIONS, row), np.uint8)
     for expert in made:
-        scales = generator.uniform(0.5, 1.5, (3, hidden // PARTITIONS)) / [[hidden**0.5]] * 2
+        contracted = np.array([[hidden], [hidden], [blob.wide]])
+        scales = generator.uniform(0.5, 1.5, (3, hidden // PARTITIONS)) / contracted**0.5
         three = weights(hidden, blob.wide), weights(hidden, blob.wide), weights(blob.wide, hidden)
         expert[:] = packed(*three, scales, row)
     return made
@@ -119,7 +120,7 @@ def random_blobs(generator: np.random.Generator, experts: int, hidden: int, row:
 def decode_dedupe(x: Tensor, blobs: Tensor, experts: Tensor, gates: Tensor) -> Tensor:
     """Each job is one expert that any token hits, for all tokens; ``gates`` is 0 where a token does not."""
     jobs = _jobs("moe.decode_dedupe", x, experts, gates, x.shape[0])
-    return _decode("moe.decode_dedupe", x, blobs, experts, gates, [slice(0, x.shape[0])] * jobs)
+    return _decode("moe.decode_dedupe", x, blobs, experts, gates, jobs)
 
 
 @nki.jit
@@ -127,7 +128,7 @@ def decode_per_pair(x: Tensor, blobs: Tensor, experts: Tensor, gates: Tensor) ->
     """Each job is a token and one of its experts, which is loaded for it alone; a token's jobs follow each other."""
     jobs, tokens = _jobs("moe.decode_per_pair", x, experts, gates, 1), x.shape[0]
     topk = multiple("moe.decode_per_pair", "jobs", jobs, tokens)
-    return _decode("moe.decode_per_pair", x, blobs, experts, gates, [part(job // topk, 1) for job in range(jobs)])
+    return _decode("moe.decode_per_pair", x, blobs, experts, gates, topk)
 
 
 def _jobs(kernel: str, x: Tensor, experts: Tensor, gates: Tensor, width: int) -> int:
@@ -137,27 +138,31 @@ def _jobs(kernel: str, x: Tensor, experts: Tensor, gates: Tensor, width: int) ->
     return jobs
 
 
-def _decode(
-    kernel: str, x: Tensor, blobs: Tensor, experts: Tensor, gates: Tensor, tokens_of_jobs: list[slice]
-) -> Tensor:
+def _decode(kernel: str, x: Tensor, blobs: Tensor, experts: Tensor, gates: Tensor, jobs: int) -> Tensor:
+    """``jobs`` jobs for each group of as many tokens as a row of ``gates`` has; a group has tiles of its own."""
     tokens, hidden = x.shape
     same(kernel, "partitions of blobs", blobs.shape[1], PARTITIONS)
     blob = Blob.of(kernel, hidden, blobs.shape[2])
     by_hidden = across(x, blob.chunks)
     numbers = nl.ndarray(experts.shape, dtype=experts.dtype, buffer=nl.sbuf)
     nisa.dma_copy(dst=numbers, src=experts)
-    total = nl.ndarray((PARTITIONS, blob.chunks, tokens), dtype=nl.float32, buffer=nl.sbuf)
-    nisa.memset(dst=total, value=0.0)
-    width = gates.shape[1]
+    rounded = nl.ndarray(by_hidden.shape, dtype=x.dtype, buffer=nl.sbuf)
+    width, share = gates.shape[1], gates
     together = max(_GATES // (4 * width), 1)
-    share: Tensor = None
-    for job, which in enumerate(tokens_of_jobs):
-        if job % together == 0:
-            share = spread(gates, job, min(together, len(tokens_of_jobs) - job))
-        weights = loaded(blobs, numbers[0:1, job : job + 1])
-        inner = gated(blob, weights, by_hidden[:, :, which], share[:, part(job % together, width)])
-        add_down(blob, weights, inner, total[:, :, which])
-    return _turned_back(total, x.dtype)
+    for group in range(tokens // width):
+        which = part(group, width)
+        mine, total = (
+            nl.ndarray((PARTITIONS, blob.chunks, width), dtype=kind, buffer=nl.sbuf) for kind in (x.dtype, nl.float32)
+        )
+        nisa.tensor_copy(dst=mine, src=by_hidden[:, :, which])
+        nisa.memset(dst=total, value=0.0)
+        for job in range(group * jobs, (group + 1) * jobs):
+            if job % together == 0:
+                share = spread(gates, job, min(together, experts.shape[1] - job))
+            weights = loaded(blobs, numbers[0:1, job : job + 1])
+            add_down(blob, weights, gated(blob, weights, mine, share[:, part(job % together, width)]), total)
+        nisa.tensor_copy(dst=rounded[:, :, which], src=total)
+    return _turned_back(rounded)
 
 
 def across(x: Tensor, chunks: int) -> Tensor:
@@ -183,11 +188,9 @@ def turned(rows: Tensor, chunks: int) -> Tensor:
     return found
 
 
-def _turned_back(total: Tensor, dtype: object) -> Tensor:
-    """[tokens, hidden] in HBM of a float32 [128, chunks, tokens] in SBUF."""
-    _, chunks, tokens = total.shape
-    rounded = nl.ndarray(total.shape, dtype=dtype, buffer=nl.sbuf)
-    nisa.tensor_copy(dst=rounded, src=total)
+def _turned_back(rounded: Tensor) -> Tensor:
+    """[tokens, hidden] in HBM of what is [128, chunks, tokens] in SBUF."""
+    (_, chunks, tokens), dtype = rounded.shape, rounded.dtype
     rows = nl.ndarray((tokens, PARTITIONS, chunks), dtype=dtype, buffer=nl.sbuf)
     columns = rows.ap(pattern=[[PARTITIONS * chunks, tokens], [1, chunks], [chunks, PARTITIONS]])
     together = MOVING // PARTITIONS
