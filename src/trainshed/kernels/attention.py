@@ -197,7 +197,7 @@ REFERENCES: tuple[Reference, ...] = (
     _prefill("prefill", False, _shapes((2, 1, 256, 384, 64), (1, 1, 128, 1280, 128), (1, 1, 128, 4224, 32))),
     _prefill("prefill_causal", True, _shapes((2, 2, 256, 256, 128), (3, 1, 128, 1152, 64), (1, 1, 1152, 1152, 96))),
     _backward("backward", False, _shapes((2, 1, 256, 384, 64), (1, 1, 128, 1152, 128))),
-    _backward("backward_causal", True, _shapes((2, 2, 128, 256, 128), (3, 1, 256, 640, 32), (1, 1, 1152, 1152, 64))),
+    _backward("backward_causal", True, _shapes((2, 2, 128, 256, 128), (3, 1, 128, 640, 32), (1, 1, 1152, 1152, 64))),
     _decode("decode", 1, (1, 8, 2, 512, 128), (3, 2, 2, 128, 32), (1, 8, 1, 8576, 64)),
     _decode("decode_tokens", 3, (2, 2, 1, 384, 64), (1, 1, 1, 128, 128)),
 )
