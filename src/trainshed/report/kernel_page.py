@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -146,8 +147,12 @@ def _compared(found: Json) -> str:
     """Both critical paths, by line of code."""
     scale, unit = _scaled(max(found["times_s"]))
     lines = found["lines"][:_LINES]
+    said = [
+        shorten(f"{', '.join(map(tables.place, line['sources']))}: {line['code']}", 110, placeholder=" …")
+        for line in lines
+    ]
     rows = {
-        name: {f"{line['code'][:60]} ({line['opcode']})": line["times_s"][side] * scale for line in lines}
+        name: {what: line["times_s"][side] * scale for what, line in zip(said, lines, strict=True)}
         for side, name in enumerate(tables.names(found))
     }
     return _parts("Critical paths by line", rows, unit)

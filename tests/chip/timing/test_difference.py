@@ -70,10 +70,12 @@ def test_a_statement_over_several_lines_is_one_text(tmp_path):
     path = tmp_path / "k.py"
     path.write_text(
         "def f(a):\n    copy(\n        dst=a,\n    )\n    for i in g(\n        a\n    ):\n        one(i); two(i)\n"
+        "    if a: three()\n"
     )
-    assert code(f"{path}:2") == code(f"{path}:3") == "copy( dst=a, )"
+    assert code(f"{path}:2") == code(f"{path}:3") == "copy(dst=a)"
     assert code(f"{path}:6") == "for i in g( a ):"
     assert code(f"{path}:8") == "one(i); two(i)"
+    assert code(f"{path}:9") == "if a: three()"
 
 
 @pytest.mark.parametrize("source", ["", "no such file.py:3", "<string>:1"])

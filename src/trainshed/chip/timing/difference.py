@@ -62,14 +62,14 @@ def _by_code(steps: Iterable[Step]) -> dict[tuple[str, str, str], list[Step]]:
 
 
 def code(source: str) -> str:
-    """The statement at ``file:line`` on one line; the source itself where it cannot be read."""
+    """The statement at ``file:line``, however it is laid out; the source itself where it cannot be read."""
     file, _, line = source.rpartition(":")
     return _statements(file).get(int(line), source) if line.isdecimal() else source
 
 
 @lru_cache(maxsize=64)
 def _statements(file: str) -> dict[int, str]:
-    """By line of a file the innermost statement it belongs to; of one with a body, its head."""
+    """By line of a file the statement it belongs to; of one with a body, its head."""
     lines = linecache.getlines(file)
     try:
         tree = ast.parse("".join(lines))
@@ -77,9 +77,12 @@ def _statements(file: str) -> dict[int, str]:
         return {}
     found: dict[int, str] = {}
     for node in ast.walk(tree):  # what is inside comes after what is around it
-        if isinstance(node, ast.stmt):
-            body = getattr(node, "body", None)
-            last = body[0].lineno - 1 if body else node.end_lineno or node.lineno
-            text = " ".join(line.strip() for line in lines[node.lineno - 1 : max(last, node.lineno)])
-            found.update(dict.fromkeys(range(node.lineno, max(last, node.lineno) + 1), text))
+        if not isinstance(node, ast.stmt):
+            continue
+        body = getattr(node, "body", None)
+        last = max(body[0].lineno - 1, node.lineno) if body else node.end_lineno or node.lineno
+        text = " ".join(line.strip() for line in lines[node.lineno - 1 : last]) if body else ast.unparse(node)
+        for line in range(node.lineno, last + 1):
+            known = found.get(line, text)
+            found[line] = known if text in known else f"{known}; {text}"
     return found
