@@ -33,6 +33,21 @@ def test_values(item, shape, dtype, target, rng):
     assert item.error(found, item.reference(inputs)) < item.tolerance[dtype]
 
 
+@pytest.mark.parametrize(
+    ("key", "sizes"),
+    [
+        ("prefill_causal", (3, 1, 128, 256, 32)), ("backward", (4, 2, 128, 128, 32)),
+        ("backward_causal", (1, 1, 128, 128, 32)), ("decode", (3, 4, 1, 256, 32)),
+    ],
+)  # fmt: skip
+def test_two_cores_share_the_heads(key, sizes, rng):
+    item = BY_NAME[f"attention.{key}"]
+    inputs = item.inputs(dict(zip(item.axes, sizes, strict=True)), "bf16", rng)
+    simulated = nki.simulate(item.kernel[2], target="trn2")
+    assert item.error(simulated(**inputs), item.reference(inputs)) < item.tolerance["bf16"]
+    assert not [item for item in simulated.profile.findings if "race" in item.rule]
+
+
 def test_half_precision(rng):
     item = BY_NAME["attention.prefill_causal"]
     inputs = item.inputs(item.shapes[0], "fp16", rng)

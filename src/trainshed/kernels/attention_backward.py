@@ -27,7 +27,7 @@ from trainshed.kernels.attention_tiles import (
     same,
     softmax_scale,
 )
-from trainshed.kernels.common import PARTITIONS, Tensor, loaded, require, sbuf
+from trainshed.kernels.common import PARTITIONS, Tensor, loaded, own_rows, require, sbuf
 
 
 @nki.jit
@@ -45,16 +45,29 @@ def backward(qT: Tensor, q: Tensor, kT: Tensor, k: Tensor, vT: Tensor, doT: Tens
         scale, causal: as in the forward pass.
 
     Queries and keys are multiples of 128; sums of d float32 per query, and where heads share keys two per key, fit
-    into 128 KiB of each partition.
+    into 128 KiB of each partition. Several cores share the heads of keys.
 
     Returns:
         dq as q, dk and dv as k.
     """
     _check(qT, q, kT, k, vT, doT, do, o, lse, causal)
     heads, dim, queries = qT.shape
-    operands = {"qT": qT, "q": q, "doT": doT, "do": do, "o": o, "lse": lse, "kT": kT, "k": k, "vT": vT}
-    at = _Backward(operands, softmax_scale(scale, dim), causal)
-    work = units(heads, queries, kT.shape[2], causal)
+    dq, dk, dv = result(q.shape, q.dtype), result(k.shape, k.dtype), result(k.shape, k.dtype)
+    own = own_rows(kT.shape[0])
+    if own.start < own.stop:
+        share = heads // kT.shape[0]
+        mine = slice(own.start * share, own.stop * share)
+        operands = {"qT": qT[mine], "q": q[mine], "doT": doT[mine], "do": do[mine], "o": o[mine], "lse": lse[mine]}
+        operands["kT"] = kT[own]
+        operands["k"] = k[own]
+        operands["vT"] = vT[own]
+        at = _Backward(operands, (dq[mine], dk[own], dv[own]), softmax_scale(scale, dim), causal)
+        _run(at, units(mine.stop - mine.start, queries, kT.shape[2], causal))
+    return dq, dk, dv
+
+
+def _run(at: Any, work: tuple[Unit, ...]) -> None:
+    """Scores of each unit, beside what the unit before and the one before that are at."""
     for turn in range(len(work) + 2):
         if turn < len(work):
             at.scores(work[turn])
@@ -62,7 +75,6 @@ def backward(qT: Tensor, q: Tensor, kT: Tensor, k: Tensor, vT: Tensor, doT: Tens
             at.keys_and_values(work[turn - 1])
         if turn >= 2:
             at.queries(work[turn - 2])
-    return at.results
 
 
 def _check(qT: Tensor, q: Tensor, kT: Tensor, k: Tensor, vT: Tensor, doT: Tensor, do: Tensor, o: Tensor, lse: Tensor,
@@ -92,7 +104,7 @@ def _check(qT: Tensor, q: Tensor, kT: Tensor, k: Tensor, vT: Tensor, doT: Tensor
 class _Backward(nl.NKIObject):
     """Where the kernel is: tiles in SBUF and PSUM, and the sums under way."""
 
-    def __init__(self, operands: dict[str, Tensor], scale: float, causal: bool) -> None:
+    def __init__(self, operands: dict[str, Tensor], results: tuple[Tensor, ...], scale: float, causal: bool) -> None:
         self.operands = operands
         queries = operands["q"]
         keys = operands["k"]
@@ -103,9 +115,7 @@ class _Backward(nl.NKIObject):
         self.dtype = queries.dtype
         self.ones: Tensor = identity(nl.bfloat16) if causal else None
         self.mask: Tensor = above_diagonal(nl.bfloat16) if causal else None
-        self.results = (
-            result(queries.shape, queries.dtype), result(keys.shape, keys.dtype), result(keys.shape, keys.dtype)
-        )  # fmt: skip
+        self.results = results
         self.tiles: dict[Any, Any] = {}
         """By name: operands with where they lie, sums, results that are not stored yet."""
 

@@ -26,7 +26,7 @@ from trainshed.kernels.attention_tiles import (
     same,
     softmax_scale,
 )
-from trainshed.kernels.common import PARTITIONS, Tensor, loaded, require, sbuf
+from trainshed.kernels.common import PARTITIONS, Tensor, loaded, own_rows, require, sbuf
 
 
 @nki.jit
@@ -43,23 +43,33 @@ def decode(qT: Tensor, kT: Tensor, v: Tensor, scale: float | None = None, tokens
         tokens: how many of the newest keys are the queries' own: of n tokens the i-th does not see the last n - 1 - i.
         k_scale, v_scale: what stored keys and values are multiplied with.
 
+    Several cores share the heads of all sequences.
+
     Returns:
         oT, as qT.
     """
     dim, sequences, kv_heads, rows = dimensions("attention.decode", "qT", qT, 4)
     _check(qT, kT, v, tokens)
     out = result(qT.shape, qT.dtype)
-    at = _Decode(qT, kT, v, softmax_scale(scale, dim) * k_scale, tokens)
-    passes = parts(sequences * kv_heads, at.sizes.pairs)
-    ready = sbuf((dim, sequences * kv_heads, rows), qT.dtype)
-    at.scores(passes[0])
-    for index in range(len(passes)):
-        at.weights(passes[index])
-        if index + 1 < len(passes):
-            at.scores(passes[index + 1])
-        at.values(passes[index], ready, v_scale)
-    nisa.dma_copy(dst=out, src=ready)
+    own = own_rows(sequences * kv_heads)
+    if own.start < own.stop:
+        at = _Decode(qT, kT, v, softmax_scale(scale, dim) * k_scale, tokens)
+        passes = parts(own.stop - own.start, at.sizes.pairs)
+        ready = sbuf((dim, sequences * kv_heads, rows), qT.dtype)
+        for index in range(len(passes) + 1):
+            if index < len(passes):
+                at.scores(_after(own.start, passes[index]))
+            if index > 0:
+                at.values(_after(own.start, passes[index - 1]), ready, v_scale)
+            if index < len(passes):
+                at.weights(_after(own.start, passes[index]))
+        nisa.dma_copy(dst=out.reshape((dim, sequences * kv_heads, rows))[:, own, :], src=ready[:, own, :])
     return out
+
+
+def _after(first: int, part: slice) -> slice:
+    """The part, counted from ``first`` on."""
+    return slice(first + part.start, first + part.stop)
 
 
 def _check(qT: Tensor, kT: Tensor, v: Tensor, tokens: int) -> None:

@@ -28,7 +28,7 @@ from trainshed.kernels.attention_tiles import (
     same,
     softmax_scale,
 )
-from trainshed.kernels.common import PARTITIONS, Tensor, loaded, require, sbuf
+from trainshed.kernels.common import PARTITIONS, Tensor, loaded, own_rows, require, sbuf
 
 
 @nki.jit
@@ -44,7 +44,7 @@ def prefill(qT: Tensor, kT: Tensor, v: Tensor, scale: float | None = None, causa
         causal: the last query attends to all keys, the one before to all but the last, and so on.
         with_lse: return the logarithm of the sum of exp as well, which the backward pass takes.
 
-    Queries and keys are multiples of 128.
+    Queries and keys are multiples of 128. Several cores share the heads.
 
     Returns:
         o [heads, 128, queries / 128, d], rows as those of v; with ``with_lse`` also float32
@@ -54,8 +54,22 @@ def prefill(qT: Tensor, kT: Tensor, v: Tensor, scale: float | None = None, causa
     _check(qT, kT, v, causal)
     keys, tiles = kT.shape[2], queries // PARTITIONS
     out = result((heads, PARTITIONS, tiles, dim), qT.dtype)
-    at = _Prefill(qT, kT, v, out, softmax_scale(scale, dim), causal)
-    for each in schedule(heads, queries, keys, causal):
+    lse: Tensor = result((heads, PARTITIONS, tiles), nl.float32) if with_lse else None
+    own = own_rows(heads)
+    if own.start < own.stop:
+        at = _Prefill(qT[own], kT, v, out[own], softmax_scale(scale, dim), causal)
+        at.share = heads // kT.shape[0]
+        at.first = own.start
+        _run(at, schedule(own.stop - own.start, queries, keys, causal))
+        if with_lse:
+            for head in range(own.start, own.stop):
+                nisa.dma_copy(dst=lse[head], src=at.logarithms(head - own.start))
+    return (out, lse) if with_lse else out
+
+
+def _run(at: Any, order: tuple[tuple[str, Block, int], ...]) -> None:
+    """Every step in its turn."""
+    for each in order:
         step, block, chunk = each
         if step == "scores":
             at.scores(block, chunk)
@@ -67,12 +81,6 @@ def prefill(qT: Tensor, kT: Tensor, v: Tensor, scale: float | None = None, causa
             at.values(block, chunk)
             if chunk == len(block.keys) - 1:
                 at.finish(block)
-    if not with_lse:
-        return out
-    lse = result((heads, PARTITIONS, tiles), nl.float32)
-    for head in range(heads):
-        nisa.dma_copy(dst=lse[head], src=at.logarithms(head))
-    return out, lse
 
 
 def _check(qT: Tensor, kT: Tensor, v: Tensor, causal: bool) -> None:
@@ -98,7 +106,10 @@ class _Prefill(nl.NKIObject):
         self.v = v
         self.out = out
         self.scale = scale
-        self.share = qT.shape[0] // kT.shape[0]
+        self.share = 1
+        """Heads that share keys."""
+        self.first = 0
+        """The first head of this core."""
         self.keep = kT.shape[2] <= RESIDENT
         self.generation = int(nisa.get_nc_version())
         self.ones: Tensor = identity(nl.bfloat16) if causal else None
@@ -120,7 +131,7 @@ class _Prefill(nl.NKIObject):
 
     def _chunk(self, what: str, block: Block, chunk: int) -> Tensor:
         """A whole chunk of keys or values: held as long as the kernel needs it, else read again for each group."""
-        index, head = block.keys[chunk].start // CHUNK, block.head // self.share
+        index, head = block.keys[chunk].start // CHUNK, (self.first + block.head) // self.share
         key = (what, head, index) if self.keep else (what, head, index, block.head, block.query // GROUP)
         if key not in self.tiles:
             columns = parts(self.kT.shape[2], CHUNK)[index]
