@@ -71,7 +71,10 @@ class Blocks(Rows):
     w_stays: bool
     """All of w stays in SBUF and is read once; else once per block of rows."""
     apart: bool
-    """Tiles of rows are finished one after the other: there is room for x, and for two blocks of w over all of k."""
+    """Tiles of rows are finished one after the other, not all at the end of k.
+
+    That takes room for x and for two blocks of w over all of k, and all of w on chip before its last block is needed.
+    """
     x_steps: int
     """Tiles of k of a block of x that one DMA loads."""
     w_steps: int
@@ -124,11 +127,14 @@ def blocks(m: int, k: int, n: int, dtype: str, target: str, cores: int = 1) -> B
     width = up(n, columns)
     banks = up(rows, _TILE)
     stored = min(columns // cores, 2 if banks > _FEW else 4)
+    loads = _TILE * steps * (rows + columns // cores * width) * size / float(core.dma_bandwidth.value)
+    each = steps / pair * width / float(core.tensor_clock.value) * (4 if dtype == "fp32" else 1)
+    soon = loads <= each * (banks * (columns // cores - 1) + 1)
     results = 2 * banks * stored * width * (4 if dtype == "fp32" else 2)
     return Blocks(
         steps=steps, depth=depth, rest=rest, pair=pair, rows=rows, width=width, columns=columns, x_stays=x_stays,
         w_stays=x_stays and passes > 1 and steps * columns // cores * width * size <= row // 4,
-        apart=x_stays and steps * (rows + 2 * width) * size + results <= row,
+        apart=x_stays and steps * (rows + 2 * width) * size + results <= row and soon,
         x_steps=_chunk(rows * size, steps, pair), w_steps=_chunk(width * size, steps, pair), stored=stored,
     )  # fmt: skip
 

@@ -113,10 +113,10 @@ def _scaled(dst: Tensor, data: Tensor, inverse: Tensor, weights: Tensor) -> None
 def layernorm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float = 1e-5) -> Tensor:
     """``(x - mean) / sqrt(variance + epsilon) * weight + bias``; ``weight`` and ``bias`` are [1, columns].
 
-    VectorE takes the statistics (by Welford's sums, 512 columns at a time) and, a step later, shifts and multiplies
-    with the weight; ScalarE scales and GpSimdE adds the bias.
+    VectorE takes the statistics (by Welford's sums, 512 columns at a time), ScalarE shifts and scales; GpSimdE
+    multiplies with the weight two of three times, VectorE the third, and GpSimdE adds the bias.
     """
-    columns = rows_of("norms.layernorm", x, 24)
+    columns = rows_of("norms.layernorm", x, 16)
     _weight("norms.layernorm", "weight", weight, columns)
     _weight("norms.layernorm", "bias", bias, columns)
     y = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
@@ -134,21 +134,18 @@ def layernorm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float = 1e-5) ->
         out = sbuf(tile.shape, y.dtype)
         for step in nl.affine_range(tile.shape[1]):
             data = tile[0 : rows.partitions(first + step), step, :]
-            moments, scale = _moments(data), sbuf((data.shape[0], 1), nl.float32)
-            _inverse_root(scale, moments[:, 1:2], epsilon)
-            spreading = sbuf(data.shape, nl.float32)
-            nisa.activation(dst=spreading, op=nl.copy, data=data, scale=scale)
+            normal = _normal(data, epsilon)
             if waiting is not None:
-                _shifted(waiting, weights, biases)
+                _weighted(waiting, weights, biases)
                 _stored(y[share, :], rows, waiting)
-            waiting = (out, step, first, spreading, moments, scale)
-    _shifted(waiting, weights, biases)
+            waiting = (out, step, first, normal)
+    _weighted(waiting, weights, biases)
     _stored(y[share, :], rows, waiting)
     return y
 
 
-def _moments(data: Tensor) -> Tensor:
-    """Mean and variance of each row."""
+def _normal(data: Tensor, epsilon: float) -> Tensor:
+    """``(data - mean) / sqrt(variance + epsilon)`` of each row, float32."""
     deep, columns = data.shape
     size = nl.tile_size.bn_stats_fmax
     parts = up(columns, size)
@@ -157,20 +154,24 @@ def _moments(data: Tensor) -> Tensor:
         piece = data[:, part * size : min((part + 1) * size, columns)]
         nisa.bn_stats(dst=stats[:, 6 * part : 6 * part + 6], data=piece)
     nisa.bn_aggr(dst=moments, data=stats)
-    return moments
+    scale, shift, normal = sbuf((deep, 1), nl.float32), sbuf((deep, 1), nl.float32), sbuf(data.shape, nl.float32)
+    _inverse_root(scale, moments[:, 1:2], epsilon)
+    nisa.tensor_scalar(
+        dst=shift, data=moments[:, 0:1], op0=nl.multiply, operand0=-1.0, op1=nl.multiply, operand1=scale,
+        engine=nisa.gpsimd_engine,
+    )  # fmt: skip
+    nisa.activation(dst=normal, op=nl.copy, data=data, scale=scale, bias=shift)
+    return normal
 
 
-def _shifted(row: Any, weights: Tensor, biases: Tensor) -> None:
-    """``(spread - mean * scale) * weight + bias``."""
-    out, step, _, spreading, moments, scale = row
-    deep = spreading.shape[0]
-    shift, weighted = sbuf((deep, 1), nl.float32), sbuf(spreading.shape, nl.float32)
-    nisa.tensor_tensor(dst=shift, data1=moments[:, 0:1], data2=scale, op=nl.multiply)
-    nisa.scalar_tensor_tensor(
-        dst=weighted, data=spreading, op0=nl.subtract, operand0=shift, op1=nl.multiply, operand1=weights[0:deep, :]
-    )
+def _weighted(row: Any, weights: Tensor, biases: Tensor) -> None:
+    """``normal * weight + bias``."""
+    out, step, first, normal = row
+    deep = normal.shape[0]
+    on = nisa.vector_engine if (first + step) % 3 == 2 else nisa.gpsimd_engine
+    nisa.tensor_tensor(dst=normal, data1=normal, data2=weights[0:deep, :], op=nl.multiply, engine=on)
     nisa.tensor_tensor(
-        dst=out[0:deep, step, :], data1=weighted, data2=biases[0:deep, :], op=nl.add, engine=nisa.gpsimd_engine
+        dst=out[0:deep, step, :], data1=normal, data2=biases[0:deep, :], op=nl.add, engine=nisa.gpsimd_engine
     )
 
 
