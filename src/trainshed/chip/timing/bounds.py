@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+import numpy as np
+
 from trainshed.chip.record import Instruction
 from trainshed.chip.timing.clock import Clock
-from trainshed.chip.timing.origins import Origins
+from trainshed.chip.timing.origins import Array, Origins
 from trainshed.chip.timing.rates import PRODUCTS, Rates
 from trainshed.chip.words import engine
 
@@ -23,43 +25,44 @@ def bounds(items: Sequence[Instruction], origins: Origins, clock: Clock, rates: 
     found = {
         name: float((clock.end - clock.start)[origins.on(name)].sum()) for name in origins.engines if name != "dma"
     }
-    if "dma" in origins.engines:
-        transfers = [items[i].work for i in origins.on("dma").tolist()]
-        found["dma"] = sum(work.get("bytes", 0) for work in transfers) / (rates.dma_engines * rates.dma_bandwidth)
-        count = sum(work.get("descriptors", 1) for work in transfers)
-        found["dma_descriptors"] = count * rates.descriptor / rates.dma_engines
+    transfers = origins.on("dma")
+    works = [items[i].work for i in transfers.tolist()]
+    bytes_ = np.array([work.get("bytes", 0) for work in works], np.float64)
+    descriptors = np.array([work.get("descriptors", 1) for work in works], np.float64)
+    if works:
+        found["dma"] = float(bytes_.sum()) / (rates.dma_engines * rates.dma_bandwidth)
+        found["dma_descriptors"] = float(descriptors.sum()) * rates.descriptor / rates.dma_engines
     if items:
-        found["dependencies"] = chain(items, clock, rates)
+        whole = clock.ready - clock.release
+        whole[transfers] = np.minimum(whole[transfers], _alone(bytes_, descriptors, rates))
+        tensor = np.zeros(len(items), bool)
+        tensor[origins.on("tensor")] = True
+        found["dependencies"] = chain(clock, whole, tensor)
     return found
 
 
-def chain(items: Sequence[Instruction], clock: Clock, rates: Rates) -> float:
+def _alone(bytes_: Array, descriptors: Array, rates: Rates) -> Array:
+    """Seconds of DMAs that share the DMA engines with no other."""
+    moving: Array = np.maximum(bytes_ / rates.dma_bandwidth, descriptors * rates.descriptor) / rates.dma_engines
+    return moving + max(rates.dma_fixed - rates.descriptor, 0.0)
+
+
+def chain(clock: Clock, whole: Array, tensor: Array) -> float:
     """Seconds of the longest chain of dependent instructions with engines without end.
 
-    An instruction takes from its start until its results are ready; TensorE follows itself without that latency, and a
-    DMA is served by all DMA engines at once.
+    ``whole``: seconds of each until its results are ready; ``tensor``: whether it is on TensorE, which follows itself
+    without the latency of its results.
     """
-    busy, whole = (clock.end - clock.start).tolist(), (clock.ready - clock.release).tolist()
-    on_tensor = [item.engine is engine.tensor for item in items]
-    begins = [0.0] * len(items)
-    longest = 0.0
-    for i, item in enumerate(items):
-        if item.engine is engine.dma:
-            whole[i] = min(whole[i], _alone(item, rates))
+    busy, lasts, on_tensor = (clock.end - clock.start).tolist(), whole.tolist(), tensor.tolist()
+    begins: list[float] = []
+    for i, earlier in enumerate(clock.waits):
         begin = 0.0
-        for j in clock.waits[i]:
-            begin = max(begin, begins[j] + (busy[j] if on_tensor[i] and on_tensor[j] else whole[j]))
-        begins[i] = begin
-        longest = max(longest, begin + whole[i])
-    return longest
-
-
-def _alone(item: Instruction, rates: Rates) -> float:
-    """Seconds of a DMA that shares its DMA engines with no other."""
-    work = item.work
-    bytes_, descriptors = work.get("bytes", 0), work.get("descriptors", 1)
-    moving = max(bytes_ / rates.dma_bandwidth, descriptors * rates.descriptor) / rates.dma_engines
-    return moving + max(rates.dma_fixed - rates.descriptor, 0.0)
+        for j in earlier:
+            moment = begins[j] + (busy[j] if on_tensor[i] and on_tensor[j] else lasts[j])
+            if moment > begin:
+                begin = moment
+        begins.append(begin)
+    return float((np.array(begins) + whole).max(initial=0.0))
 
 
 def products(items: Sequence[Instruction], rates: Rates) -> tuple[float, float]:
