@@ -4,6 +4,7 @@ import inspect
 
 from trainshed.core.dtypes import BYTES
 from trainshed.kernels.library import library
+from trainshed.nki.lint import lint
 from trainshed.ops.neuron import NeuronOps
 
 
@@ -28,3 +29,8 @@ def test_operators_are_formulas_of_ops():
             found = one.operator(one.shapes[0], one.dtypes[0])
             parameters = set(inspect.signature(getattr(NeuronOps, found.method)).parameters)
             assert set(found.arguments) <= parameters - {"self", "what"}, one.name
+
+
+def test_kernels_are_in_the_compilers_subset_of_python():
+    for one in library().values():
+        assert lint(one.kernel) == (), one.name

@@ -28,7 +28,7 @@ def require(good: bool, kernel: str, what: str, value: object, expected: str) ->
 
 def target() -> str:
     """The chip that the kernel runs on, as the hardware catalogue calls it."""
-    return {2: "trn1", 3: "trn2", 4: "trn3"}[int(nisa.get_nc_version())]
+    return ("trn1", "trn2", "trn3")[int(nisa.get_nc_version()) - 2]
 
 
 def sbuf(shape: tuple[int, ...], dtype: Any) -> Tensor:

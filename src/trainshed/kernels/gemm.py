@@ -75,8 +75,8 @@ def matmul_mx(
     wide = w.shape[-1] if len(w.shape) == 3 else w.shape[0] * w.shape[3]
     n = wide if columns is None else columns
     kinds = (KINDS.get(str(x.dtype), ""), KINDS.get(str(w.dtype), ""))
-    for at, name in enumerate(("x", "w")):
-        require(kinds[at][:2] == "mx", "gemm.matmul_mx", f"dtype of {name}", (x, w)[at].dtype, "a packed MX format")
+    require(kinds[0][:2] == "mx", "gemm.matmul_mx", "dtype of x", x.dtype, "a packed MX format")
+    require(kinds[1][:2] == "mx", "gemm.matmul_mx", "dtype of w", w.dtype, "a packed MX format")
     cut = blocks(m, depth, n, max(kinds), target(), nl.num_programs(0))
     shape = (cut.depth, cut.steps)
     require(x.shape[:2] == shape, "gemm.matmul_mx", "shape of x", x.shape, f"({shape[0]}, {shape[1]}, m)")

@@ -47,9 +47,10 @@ def adamw(
 
     VectorE makes five passes, GpSimdE takes the root and the quotient, ScalarE scales the gradient and rounds weights.
     """
-    for name, one in (("first", first), ("second", second), ("gradient", gradient)):
-        shape = tuple(master.shape)
-        require(tuple(one.shape) == shape, "optimiser.adamw", f"shape of {name}", tuple(one.shape), str(shape))
+    shape = tuple(master.shape)
+    require(tuple(gradient.shape) == shape, "optimiser.adamw", "shape of gradient", tuple(gradient.shape), str(shape))
+    require(tuple(first.shape) == shape, "optimiser.adamw", "shape of first", tuple(first.shape), str(shape))
+    require(tuple(second.shape) == shape, "optimiser.adamw", "shape of second", tuple(second.shape), str(shape))
     require(tuple(rates.shape) == (1, 3), "optimiser.adamw", "shape of rates", tuple(rates.shape), "(1, 3)")
     outputs: list[Tensor] = []
     for dtype in (nl.float32, nl.float32, nl.float32, gradient.dtype):

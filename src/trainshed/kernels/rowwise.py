@@ -93,9 +93,9 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     require(len(x.shape) == 3, "rowwise.rope", "dimensions of x", len(x.shape), "3")
     tokens, heads, dim = x.shape
     require(dim % 2 == 0 and dim <= BANK, "rowwise.rope", "dim", dim, f"even, at most {BANK}")
-    for name, one in (("cos", cos), ("sin", sin)):
-        shape = tuple(one.shape)
-        require(shape == (tokens, dim // 2), "rowwise.rope", f"shape of {name}", shape, f"({tokens}, {dim // 2})")
+    shape = (tokens, dim // 2)
+    require(tuple(cos.shape) == shape, "rowwise.rope", "shape of cos", tuple(cos.shape), str(shape))
+    require(tuple(sin.shape) == shape, "rowwise.rope", "shape of sin", tuple(sin.shape), str(shape))
     y = nl.ndarray(x.shape, dtype=x.dtype, buffer=nl.shared_hbm)
     share = own_rows(tokens)
     if share.start == share.stop:
@@ -148,8 +148,11 @@ def _rotated(out: Tensor, x: Tensor, cos: Tensor, sin: Tensor, signs: Tensor) ->
     if signs is not None:
         _summed(out.flatten_dims(1, 2), straight.flatten_dims(1, 2), crossed.flatten_dims(1, 2), signs)
         return
-    for part, op in ((one, nl.subtract), (two, nl.add)):
-        nisa.tensor_tensor(dst=out[:, :, :, part], data1=straight[:, :, :, part], data2=crossed[:, :, :, part], op=op)
+    for part in (one, two):
+        nisa.tensor_tensor(
+            dst=out[:, :, :, part], data1=straight[:, :, :, part], data2=crossed[:, :, :, part],
+            op=nl.subtract if part == one else nl.add,
+        )  # fmt: skip
 
 
 def _summed(out: Tensor, straight: Tensor, crossed: Tensor, signs: Tensor) -> None:
