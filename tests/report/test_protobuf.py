@@ -22,7 +22,7 @@ def test_the_examples_of_the_encoding_page():
     assert message(3, number(1, 150)) == bytes.fromhex("1a03089601")
 
 
-@given(st.integers(0, 2**63))
+@given(st.integers(0, 2**63) | st.sampled_from([2**bits + more for bits in (7, 14, 21, 28) for more in (-1, 0, 1)]))
 def test_numbers_come_back(value):
     data = varint(value)
     assert read_varint(data) == (value, len(data))

@@ -160,8 +160,9 @@ class _Told:
         self._items, self._cause, self._strings = items, clock.cause, writer.strings
         where: Origins = origins(items)
         self._origin: list[int] = where.of.tolist()
-        self._opcodes = [number(_NAME_ID, writer.names(name.opcode)) for name in where.names]
-        self._lines = [self._string(0, name.source) for name in where.names]
+        self._names = [
+            number(_NAME_ID, writer.names(name.opcode)) + self._string(0, name.source) for name in where.names
+        ]
         self._waited = [self._string(1, f"{name.opcode} at {name.source} ({name.engine})") for name in where.names]
         self._critical = set(critical_path(clock, where.on("dma"))[0].tolist())
 
@@ -171,8 +172,7 @@ class _Told:
     def of(self, i: int) -> Iterator[bytes]:
         """Fields of the event that begins instruction ``i``."""
         item, origin, cause = self._items[i], self._origin[i], self._cause[i]
-        yield self._opcodes[origin]
-        yield self._lines[origin]
+        yield self._names[origin]
         if cause >= 0:
             yield self._waited[self._origin[cause]]
         yield _count(2, i)

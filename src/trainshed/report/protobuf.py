@@ -8,19 +8,16 @@ from __future__ import annotations
 
 def varint(value: int) -> bytes:
     """A whole number from 0 on, seven bits a byte, the lowest first."""
-    return _SMALL[value] if value < len(_SMALL) else _varint(value)
+    if value < 1 << 14:
+        return _LAST[value]
+    if value < 1 << 28:
+        return _FIRST[value & 0x3FFF] + _LAST[value >> 14]
+    return _FIRST[value & 0x3FFF] + varint(value >> 14)
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-_SMALL = [_varint(value) for value in range(1 << 14)]
+#: Fourteen bits at a time: with more to come, and without.
+_FIRST = [bytes((value & 0x7F | 0x80, value >> 7 | 0x80)) for value in range(1 << 14)]
+_LAST = [bytes((value,)) if value < 0x80 else bytes((value & 0x7F | 0x80, value >> 7)) for value in range(1 << 14)]
 
 
 def number(field: int, value: int) -> bytes:
