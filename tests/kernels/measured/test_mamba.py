@@ -41,8 +41,8 @@ def test_what_is_loaded(rng):
     simulated = nki.simulate(mamba.reordered, target="trn1", values=False)
     simulated(**given)
     once = sum(given[name].nbytes for name in ("delta", "u", "A"))
-    for_each_partition = 128 * (CHANNELS // 128) * (given["B"].nbytes + given["C"].nbytes)
-    assert simulated.profile.hbm_read_bytes == once + for_each_partition
+    for_each_tile = (CHANNELS // 128) * (given["B"].nbytes + given["C"].nbytes)
+    assert simulated.profile.hbm_read_bytes == once + for_each_tile
     assert simulated.profile.hbm_write_bytes == given["u"].nbytes
 
 
@@ -60,3 +60,10 @@ def test_sizes_that_do_not_fit(changed, message):
     arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     with pytest.raises(UserError, match=message):
         nki.simulate(mamba.sequence_tiled, target="trn1", values=False)(**arrays)
+
+
+def test_a_whole_sequence_has_to_fit_in_psum():
+    shapes = {"delta": (128, 4608), "u": (128, 4608), "A": (128, 1), "B": (1, 4608), "C": (1, 4608)}
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    with pytest.raises(UserError, match="sequence: 4608; expected at most 4096"):
+        nki.simulate(mamba.reordered, target="trn1", values=False)(**arrays)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -77,9 +78,7 @@ def moe_prefill_grouped(case: Case) -> Made:
     """Tokens that choose their experts at random, grouped by expert."""
     tokens, hidden, topk = case.size("tokens"), case.size("hidden"), case.size("topk")
     experts, row = case.size("experts"), 3 * hidden // 128 * case.size("down_rows") + _SCALES
-    generator = np.random.default_rng(0)
-    chosen = generator.random((tokens, experts)).argpartition(topk, axis=1)[:, :topk]
-    numbers, members, places = moe_prefill.grouped(chosen, experts)
+    numbers, members, places = _routed(tokens, experts, topk)
 
     def gates(generator: np.random.Generator) -> Array:
         made = np.zeros(members.shape, np.float32)
@@ -96,6 +95,12 @@ def moe_prefill_grouped(case: Case) -> Made:
         Argument(name="places", shape=places.shape, dtype=int32, values=lambda _: places),
     ]  # fmt: skip
     return [case.launch(moe_prefill.prefill, arguments)]
+
+
+@lru_cache
+def _routed(tokens: int, experts: int, topk: int) -> tuple[Array, Array, Array]:
+    chosen = np.random.default_rng(0).random((tokens, experts)).argpartition(topk, axis=1)[:, :topk]
+    return moe_prefill.grouped(chosen, experts)
 
 
 def indirect_dma(case: Case) -> Made:
@@ -131,6 +136,10 @@ def mamba_scan(case: Case) -> Made:
     if kernel is None:
         return _unknown(case)
     sequence, channels, states = case.size("seq"), case.size("channels"), case.size("state")
+    if kernel is mamba.reordered and sequence > mamba.LONGEST:
+        return (
+            "a whole sequence of this length does not fit on the chip; what the measured compiler spilled is not known"
+        )
     return [
         case.launch(
             kernel,

@@ -5,8 +5,10 @@
 
     h[s] = exp(delta * A[s]) * h[s] + delta * u * B[s];   y = sum over s of C[s] * h[s]
 
-Channels lie in partitions. ScalarE takes exponentials, VectorE the rest: four products or sums and a scan for each
-state. Source of the steps and of the loop orders: NKI tutorial "Fused Mamba", versions 2 and 3.
+Channels lie in partitions. ScalarE takes exponentials, TensorE brings rows of B and C to every partition, VectorE
+does the rest: four products or sums and a scan for each state.
+
+Source of the steps and of the loop orders: NKI tutorial "Fused Mamba", versions 2 and 3.
 """
 
 from __future__ import annotations
@@ -14,10 +16,12 @@ from __future__ import annotations
 import trainshed.nki as nki
 import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
-from trainshed.kernels.measured.shapes import PARTITIONS, Tensor, multiple, part, same
+from trainshed.kernels.measured.shapes import MOVING, PARTITIONS, Tensor, multiple, part, require, same
 
 #: Elements of the sequence that version 3 takes at a time. Source: the tutorial.
 SEQUENCE_TILE = 512
+#: Longest run of the sequence taken at a time: a row of float32 fills PSUM.
+LONGEST = 4096
 
 
 @nki.jit
@@ -37,6 +41,7 @@ def _scanned(kernel: str, arguments: tuple[Tensor, ...], width: int) -> Tensor:
     channels, sequence = delta.shape
     tiles = multiple(kernel, "channels", channels, PARTITIONS)
     steps = multiple(kernel, "sequence", sequence, width)
+    require(width <= LONGEST, kernel, "sequence", width, f"at most {LONGEST}")
     states = A.shape[1]
     for name, tensor, shape in (("u", u, (channels, sequence)), ("A", A, (channels, states)),
                                 ("B", B, (states, sequence)), ("C", C, (states, sequence))):  # fmt: skip
@@ -47,11 +52,13 @@ def _scanned(kernel: str, arguments: tuple[Tensor, ...], width: int) -> Tensor:
         total = _tile(sequence, delta)
         nisa.memset(dst=total, value=0.0)
         both = [_loaded(of[channel, :]) for of in (delta, u)]
+        ones = nl.ndarray((1, PARTITIONS), dtype=delta.dtype, buffer=nl.sbuf)
+        nisa.memset(dst=ones, value=1.0)
         for state in nl.affine_range(states):
             rate, carried = _loaded(A[channel, state : state + 1]), None
             for step in range(steps):
                 some = part(step, width)
-                rows = [_everywhere(of[state : state + 1, some]) for of in (B, C)]
+                rows = [_everywhere(of[state : state + 1, some], ones) for of in (B, C)]
                 carried = _state(both[0][:, some], both[1][:, some], rate, rows, carried, total[:, some])
         nisa.dma_copy(dst=result[channel, :], src=total)
     return result
@@ -62,14 +69,19 @@ def _tile(width: int, like: Tensor) -> Tensor:
 
 
 def _loaded(view: Tensor) -> Tensor:
-    tile = _tile(view.shape[1], view)
+    tile = nl.ndarray(view.shape, dtype=view.dtype, buffer=nl.sbuf)
     nisa.dma_copy(dst=tile, src=view)
     return tile
 
 
-def _everywhere(row: Tensor) -> Tensor:
-    """A row of HBM in every partition."""
-    return _loaded(row.broadcast(0, PARTITIONS))
+def _everywhere(row: Tensor, ones: Tensor) -> Tensor:
+    """A row of HBM in every partition of PSUM: a product with ones."""
+    loaded, width = _loaded(row), row.shape[1]
+    rows = nl.ndarray((PARTITIONS, width), dtype=nl.float32, buffer=nl.psum)
+    for first in range(0, width, MOVING):
+        some = slice(first, min(first + MOVING, width))
+        nisa.nc_matmul(dst=rows[:, some], stationary=ones, moving=loaded[:, some])
+    return rows
 
 
 def _state(delta: Tensor, u: Tensor, rate: Tensor, rows: list[Tensor], carried: Tensor | None, total: Tensor) -> Tensor:

@@ -39,8 +39,9 @@ def grouped(chosen: Array, experts: int) -> tuple[Array, Array, Array]:
     columns: list[Array] = []
     places = np.zeros(tokens * topk, np.int32)
     order = np.argsort(chosen.reshape(-1), kind="stable")
+    ends = np.searchsorted(chosen.reshape(-1)[order], np.arange(experts + 1))
     for expert in range(experts):
-        mine = order[chosen.reshape(-1)[order] == expert]
+        mine = order[ends[expert] : ends[expert + 1]]
         for first in range(0, len(mine), rows):
             some = mine[first : first + rows]
             places[some] = len(numbers) * rows + np.arange(len(some))
