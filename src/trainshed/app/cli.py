@@ -418,7 +418,8 @@ def kernel(
         spec, given, on=on, lnc=lnc, values=values, time=time, compare=compare_with, rtol=rtol, atol=atol,
         shown=described(given), waiting=views.progress,
     )  # fmt: skip
-    shown.write(result)
+    with views.progress("trace and page"):
+        shown.write(result)
     failure = mismatch(result)
     _emit(result, as_json, failure)
     if failure is not None:
