@@ -137,9 +137,7 @@ def mamba_scan(case: Case) -> Made:
         return _unknown(case)
     sequence, channels, states = case.size("seq"), case.size("channels"), case.size("state")
     if kernel is mamba.reordered and sequence > mamba.LONGEST:
-        return (
-            "a whole sequence of this length does not fit on the chip; what the measured compiler spilled is not known"
-        )
+        return "a whole sequence does not fit on the chip; what the measured compiler spilled is not known"
     return [
         case.launch(
             kernel,
