@@ -28,6 +28,9 @@ from trainshed.kernels.attention_tiles import (
 )
 from trainshed.kernels.common import PARTITIONS, Tensor, loaded, own_rows, require, sbuf
 
+#: [128, heads, tiles, rows] with the tiles last, over which rows are reduced.
+BY_ROW = (0, 1, 3, 2)
+
 
 @nki.jit
 def decode(qT: Tensor, kT: Tensor, v: Tensor, scale: float | None = None, tokens: int = 1, k_scale: float = 1.0,
@@ -56,13 +59,15 @@ def decode(qT: Tensor, kT: Tensor, v: Tensor, scale: float | None = None, tokens
         at = _Decode(qT, kT, v, softmax_scale(scale, dim) * k_scale, tokens)
         passes = parts(own.stop - own.start, at.sizes.pairs)
         ready = sbuf((dim, sequences * kv_heads, rows), qT.dtype)
-        for index in range(len(passes) + 1):
+        for index in range(len(passes) + 2):
+            if 1 <= index <= len(passes):
+                at.maxima(_after(own.start, passes[index - 1]))
             if index < len(passes):
                 at.scores(_after(own.start, passes[index]))
-            if index > 0:
-                at.values(_after(own.start, passes[index - 1]), ready, v_scale)
-            if index < len(passes):
-                at.weights(_after(own.start, passes[index]))
+            if 1 <= index <= len(passes):
+                at.weights(_after(own.start, passes[index - 1]))
+            if index >= 2:
+                at.values(_after(own.start, passes[index - 2]), ready, v_scale)
         nisa.dma_copy(dst=out.reshape((dim, sequences * kv_heads, rows))[:, own, :], src=ready[:, own, :])
     return out
 
@@ -110,24 +115,37 @@ class _Decode(nl.NKIObject):
         """By what and the first head of a pass: scores, weights, sums of their partitions."""
 
     def scores(self, pairs: slice) -> None:
-        """kᵀ · q of a pass, [128 keys, heads, tiles, rows] in SBUF."""
-        total = self.kT.shape[3] // PARTITIONS
-        scores = sbuf((PARTITIONS, pairs.stop - pairs.start, total, self.rows), nl.float32)
-        for pair in range(pairs.start, pairs.stop):
-            sequence, head = divmod(pair, self.kT.shape[1])
-            query = self.q[:, sequence, head, :]
-            for block in self.blocks:
-                count = block.stop - block.start
-                keys = loaded(self.kT[sequence, head, :, block.start * PARTITIONS : block.stop * PARTITIONS])
-                runs = keys.reshape((self.dim, PARTITIONS, count))
-                product = bank(PARTITIONS, count * self.rows)
-                for step in range(count):
-                    column = product[:, step * self.rows : (step + 1) * self.rows]
-                    nisa.nc_matmul(dst=column, stationary=runs[:, :, step], moving=query)
-                if self.tokens > 1 and block.stop == total:
-                    self._hide(product, count)
-                copied(scores[:, pair - pairs.start, block, :], product, scalar=True)
+        """kᵀ · q of a pass, [128 keys, heads, tiles, rows] in SBUF, and the maximum of each partition."""
+        heads, total = pairs.stop - pairs.start, self.kT.shape[3] // PARTITIONS
+        scores = sbuf((PARTITIONS, heads, total, self.rows), nl.float32)
+        maxima = sbuf((PARTITIONS, len(self.blocks), heads, self.rows), nl.float32)
+        for index in range(len(self.blocks)):
+            block = self.blocks[index]
+            for pair in range(pairs.start, pairs.stop):
+                copied(scores[:, pair - pairs.start, block, :], self._products(pair, block), scalar=True)
+            nisa.tensor_reduce(
+                dst=maxima[:, index, :, :], op=nl.maximum, data=scores[:, :, block, :].permute(BY_ROW), axis=3
+            )
+        most = maxima[:, 0, :, :]
+        if len(self.blocks) > 1:
+            most = sbuf((PARTITIONS, heads, self.rows), nl.float32)
+            nisa.tensor_reduce(dst=most, op=nl.maximum, data=maxima.permute((0, 2, 3, 1)), axis=3)
         self.tiles["scores", pairs.start] = scores
+        self.tiles["most", pairs.start] = most
+
+    def _products(self, pair: int, block: slice) -> Tensor:
+        """kᵀ · q of one block of one head, [128 keys, tiles · rows] in PSUM."""
+        sequence, head = divmod(pair, self.kT.shape[1])
+        count = block.stop - block.start
+        keys = loaded(self.kT[sequence, head, :, block.start * PARTITIONS : block.stop * PARTITIONS])
+        runs = keys.reshape((self.dim, PARTITIONS, count))
+        product = bank(PARTITIONS, count * self.rows)
+        for step in range(count):
+            column = product[:, step * self.rows : (step + 1) * self.rows]
+            nisa.nc_matmul(dst=column, stationary=runs[:, :, step], moving=self.q[:, sequence, head, :])
+        if self.tokens > 1 and block.stop == self.blocks[-1].stop:
+            self._hide(product, count)
+        return product
 
     def _loaded_values(self, sequence: int, head: int, block: slice) -> Tensor:
         """A block of values, of which each partition holds as many in a row as the block has tiles."""
@@ -143,36 +161,37 @@ class _Decode(nl.NKIObject):
                 stationary=self.spikes[:, PARTITIONS - lane : 2 * PARTITIONS - lane], moving=self.before[:, token, :],
             )  # fmt: skip
 
-    def weights(self, pairs: slice) -> None:
-        """exp(scale · (scores - maximum)) of a pass, and the sum of each partition."""
-        scores = self.tiles.pop(("scores", pairs.start))
-        _, count, total, rows = scores.shape
-        by_row = (0, 1, 3, 2)
-        most = sbuf((PARTITIONS, count, rows), nl.float32)
-        nisa.tensor_reduce(dst=most, op=nl.maximum, data=scores.permute(by_row), axis=3)
-        highest = self._highest(most.reshape((PARTITIONS, count * rows))).reshape((PARTITIONS, count, 1, rows))
-        nisa.tensor_tensor(
-            dst=scores, data1=scores, data2=highest.broadcast(2, total), op=nl.subtract, engine=nisa.engine.vector
-        )
-        weights = sbuf(scores.shape, self.q.dtype)
-        nisa.activation(dst=weights, op=nl.exp, data=scores, scale=self.scale)
-        sums = sbuf((PARTITIONS, count, rows), nl.float32)
-        nisa.tensor_reduce(dst=sums, op=nl.add, data=weights.permute(by_row), axis=3)
-        self.tiles["weights", pairs.start] = weights
-        self.tiles["sums", pairs.start] = sums
-
-    def _highest(self, most: Tensor) -> Tensor:
-        """The maximum over all partitions, in every partition: turned, reduced, and spread from the diagonal."""
-        count = most.shape[1]
+    def maxima(self, pairs: slice) -> None:
+        """The maximum of each row over all partitions, on a diagonal: turned and reduced."""
+        most = self.tiles.pop(("most", pairs.start))
+        count = most.shape[1] * self.rows
         turned = bank(count, PARTITIONS)
-        nisa.nc_transpose(dst=turned, data=most, engine=nisa.engine.tensor)
+        nisa.nc_transpose(dst=turned, data=most.reshape((PARTITIONS, count)), engine=nisa.engine.tensor)
         column = sbuf((count, 1), nl.float32)
         nisa.tensor_reduce(dst=column, op=nl.maximum, data=turned, axis=1)
         diagonal = sbuf((count, count), nl.float32)
         nisa.tensor_scalar(dst=diagonal, data=self.eye[:count, :count], op0=nl.multiply, operand0=column)
-        spread = bank(PARTITIONS, count)
-        nisa.nc_matmul(dst=spread, stationary=self.ones[:count, :], moving=diagonal)
-        return spread
+        self.tiles["diagonal", pairs.start] = diagonal
+
+    def weights(self, pairs: slice) -> None:
+        """exp(scale · (scores - maximum)) of a pass, and the sum of each partition."""
+        scores = self.tiles.pop(("scores", pairs.start))
+        diagonal = self.tiles.pop(("diagonal", pairs.start))
+        heads, total, count = scores.shape[1], scores.shape[2], diagonal.shape[1]
+        highest = bank(PARTITIONS, count)  # in every partition
+        nisa.nc_matmul(dst=highest, stationary=self.ones[:count, :], moving=diagonal)
+        by_tile = highest.reshape((PARTITIONS, heads, 1, self.rows)).broadcast(2, total)
+        weights = sbuf(scores.shape, self.q.dtype)
+        for block in self.blocks:
+            part = scores[:, :, block, :]
+            nisa.tensor_tensor(
+                dst=part, data1=part, data2=by_tile[:, :, block, :], op=nl.subtract, engine=nisa.engine.vector
+            )
+            nisa.activation(dst=weights[:, :, block, :], op=nl.exp, data=part, scale=self.scale)
+        sums = sbuf((PARTITIONS, heads, self.rows), nl.float32)
+        nisa.tensor_reduce(dst=sums, op=nl.add, data=weights.permute(BY_ROW), axis=3)
+        self.tiles["weights", pairs.start] = weights
+        self.tiles["sums", pairs.start] = sums
 
     def values(self, pairs: slice, out: Tensor, v_scale: float) -> None:
         """vᵀ · weights of a pass over the sum of the weights, to its heads of ``out``."""
