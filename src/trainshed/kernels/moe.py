@@ -8,7 +8,7 @@ import numpy as np
 
 from trainshed.kernels.attention import drawn
 from trainshed.kernels.mlp import through, weighted
-from trainshed.kernels.moe_experts import combine, expert_rows, experts, few, layer, layer_few, routed
+from trainshed.kernels.moe_experts import expert_rows, few, layer, layer_few, routed
 from trainshed.kernels.moe_route import dispatch, gates, most_blocks, route
 from trainshed.kernels.reference import Array, Inputs, Operator, Reference, Shape
 
@@ -114,6 +114,16 @@ def _router_inputs(shape: Shape, dtype: str, generator: np.random.Generator) -> 
     }  # fmt: skip
 
 
+def _dispatch_inputs(shape: Shape, _dtype: str, generator: np.random.Generator) -> Inputs:
+    chosen, _ = drawn_routing(generator, shape)
+    return {"chosen": chosen, "experts": shape["experts"], "rows": 128}
+
+
+def _gates_inputs(shape: Shape, _dtype: str, generator: np.random.Generator) -> Inputs:
+    chosen, weights = drawn_routing(generator, shape)
+    return {"chosen": chosen, "weights": weights, "experts": shape["experts"]}
+
+
 def _layer_inputs(shape: Shape, dtype: str, generator: np.random.Generator) -> Inputs:
     inputs = {**_router_inputs(shape, "bf16", generator), **_weights(shape, dtype, generator)}
     return {**inputs, "x": np.ascontiguousarray(inputs["xT"].T), "rows": _rows(shape)}
@@ -179,10 +189,17 @@ REFERENCES: tuple[Reference, ...] = (
         "route", route, _router_inputs, lambda inputs: chosen_of(inputs["xT"], inputs["router"], inputs["top"]),
         (200, 16, 4, 256), (3, 4, 2, 128), dtypes=("bf16",),
     ),
+    _entry(
+        "dispatch", dispatch, _dispatch_inputs, lambda inputs: plan(inputs["chosen"], inputs["experts"], inputs["rows"]),
+        (200, 8, 2), (5, 16, 3), dtypes=("bf16",),
+    ),
+    _entry(
+        "gates", gates, _gates_inputs, lambda inputs: hit(inputs["chosen"], inputs["weights"], inputs["experts"]),
+        (4, 32, 2), (128, 8, 3), dtypes=("bf16",),
+    ),
     _entry("routed", routed, _routed_inputs, _routed_values, (200, 4, 2, 256, 128), (5, 8, 3, 128, 256),
            operator=_routed_operator),
     _entry("few", few, _few_inputs, _few_values, (4, 8, 2, 256, 128), (100, 3, 1, 128, 256), operator=_few_operator),
     _entry("layer", layer, _layer_inputs, _layer_values, (300, 4, 2, 128, 128)),
     _entry("layer_few", layer_few, _layer_few_inputs, _layer_values, (6, 16, 2, 128, 128)),
 )  # fmt: skip
-__all__ = ["REFERENCES", "combine", "dispatch", "experts", "gates"]
