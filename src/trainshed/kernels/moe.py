@@ -190,8 +190,8 @@ REFERENCES: tuple[Reference, ...] = (
         (200, 16, 4, 256), (3, 4, 2, 128), dtypes=("bf16",),
     ),
     _entry(
-        "dispatch", dispatch, _dispatch_inputs, lambda inputs: plan(inputs["chosen"], inputs["experts"], inputs["rows"]),
-        (200, 8, 2), (5, 16, 3), dtypes=("bf16",),
+        "dispatch", dispatch, _dispatch_inputs,
+        lambda inputs: plan(inputs["chosen"], inputs["experts"], inputs["rows"]), (200, 8, 2), (5, 16, 3), dtypes=("bf16",),
     ),
     _entry(
         "gates", gates, _gates_inputs, lambda inputs: hit(inputs["chosen"], inputs["weights"], inputs["experts"]),
