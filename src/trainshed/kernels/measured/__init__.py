@@ -14,6 +14,7 @@ plain ones of our own, written from the rows alone: the licence of the measured 
 | ``kiln_moe`` | ``moe``, ``moe_prefill`` |
 | ``kiln_micro``, ``dma_size_curve`` | ``dma`` |
 | ``nki_mamba`` | ``mamba`` |
+| ``nki_samples_bounds`` | ``gemm`` and ``attention`` of the library |
 | ``nkilib_norm_tkg``, ``nkilib_rmsnorm_quant`` | ``norms`` |
 """
 

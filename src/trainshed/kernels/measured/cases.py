@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from trainshed.core.errors import UserError
+from trainshed.kernels.library import library
 from trainshed.kernels.measured import dma, mamba, matmul, moe, moe_prefill, norms, rowwise
 from trainshed.kernels.measured.launch import Argument, Array, Case, Launch
 from trainshed.kernels.norms import layernorm
 from trainshed.nki.run import Kernel
-from trainshed.numerics.formats import bfloat16, float32, int32, uint8
+from trainshed.numerics.formats import DType, bfloat16, float32, int32, uint8
 
 #: Launches, or the reason that there are none.
 Made = list[Launch] | str
@@ -25,6 +26,8 @@ def matmuls(case: Case) -> Made:
         return _unknown(case)
     blocks = {name: int(size) for name, size in case.options.items() if name.startswith("tiles_in_block_")}
     m, k = case.size("m"), case.size("k")
+    if kernel is matmul.block_free and 10 * k * case.dtype.itemsize > _SBUF_ROW[case.target]:
+        return "the blocks do not fit in SBUF as they are loaded; what the measured compiler did is not known"
     widths = [case.size(name) for name in ("n", "second_n") if name in case.shape]
     return [
         case.launch(kernel, [case.array("lhsT", k, m), case.array("rhs", k, width)], **blocks)
@@ -178,6 +181,34 @@ def norm_quant(case: Case) -> Made:
     return [case.launch(kernel, arguments, bound=float(case.options.get("lower_bound", 0.0)))]
 
 
+def bound(case: Case) -> Made:
+    """A kernel of the library at the shape of a bound."""
+    kernel, dtype, shape = case.row.text("kernel"), case.row.text("dtype") or "", case.shape
+    if kernel == "matmul":
+        return _of_library(case, "gemm.matmul_fp8", dtype, {name: case.size(name) for name in "mkn"})
+    if kernel == "attention_prefill" and dtype in ("bf16", "fp16"):
+        names = {"heads": "heads", "kv_heads": "heads_kv", "queries": "q", "keys": "kv", "d": "d"}
+        causal = "_causal" if case.options.get("causal") else ""
+        return _of_library(case, f"attention.prefill{causal}", dtype, {to: int(shape[of]) for to, of in names.items()})
+    return f"a bound; no kernel for {kernel} in {dtype}"
+
+
+def _of_library(case: Case, name: str, dtype: str, shape: Mapping[str, int]) -> Made:
+    reference = library()[name]
+    given = reference.inputs(shape, dtype, np.random.default_rng(0))
+    arrays = {key: value for key, value in given.items() if isinstance(value, np.ndarray)}
+    arguments = [
+        Argument(name=key, shape=value.shape, dtype=DType(value.dtype), values=_always(value))
+        for key, value in arrays.items()
+    ]
+    options = {key: value for key, value in given.items() if key not in arrays}
+    return [case.launch(cast(Kernel, reference.kernel), arguments, **options)]
+
+
+def _always(value: Array) -> Callable[[np.random.Generator], Array]:
+    return lambda _: value
+
+
 def _unknown(case: Case) -> str:
     return f"no kernel for the variant {case.variant!r} of {case.row.group}"
 
@@ -204,6 +235,8 @@ _MAMBAS: Mapping[str, Kernel] = {
     "tutorial v2 (loop reordering, no sequence tiling)": mamba.reordered,
     "tutorial v3 (sequence tiling)": mamba.sequence_tiled,
 }
+#: Bytes of an SBUF partition. Source: ``hardware``, "sbuf".
+_SBUF_ROW = {"trn1": 196608, "trn2": 229376, "trn3": 262144}
 #: Bytes per partition of an expert's scales, as in the blobs of the decode rows.
 _SCALES = 384
 #: Bytes per partition at which the curve's rates are 1, and bytes that each launch of it moves.
