@@ -191,7 +191,8 @@ REFERENCES: tuple[Reference, ...] = (
     ),
     _entry(
         "dispatch", dispatch, _dispatch_inputs,
-        lambda inputs: plan(inputs["chosen"], inputs["experts"], inputs["rows"]), (200, 8, 2), (5, 16, 3), dtypes=("bf16",),
+        lambda inputs: plan(inputs["chosen"], inputs["experts"], inputs["rows"]),
+        (200, 8, 2), (5, 16, 3), dtypes=("bf16",),
     ),
     _entry(
         "gates", gates, _gates_inputs, lambda inputs: hit(inputs["chosen"], inputs["weights"], inputs["experts"]),
