@@ -40,6 +40,9 @@ def neuroncore(**changes: Any) -> NeuronCore:
         "semaphore": number("neuron.semaphore", 1.3e-6, "s"),
         "dma_fixed": number("neuron.dma_fixed", 2.4e-6, "s"),
         "dma_per_descriptor": number("neuron.dma_per_descriptor", 89e-9, "s"),
+        "dma_queues": number("neuron.dma_queues", 16, "count"), "launch": number("neuron.launch", 7e-6, "s"),
+        "table_load": number("neuron.table_load", 1.3e-6, "s"), "dge_instruction": None, "tensor_ramp": None,
+        "tensor_ramp_rate": None,
         "quantize_elements_per_cycle": None, "vector_exp_speedup": None,
     }  # fmt: skip
     return NeuronCore(**{**fields, **changes})

@@ -85,6 +85,16 @@ def test_elementwise_instructions_take_their_mode_s_cycles(target, call, dtype, 
     assert (found.busy - rates(target).overhead) * 1e9 == pytest.approx(cycles / clock)
 
 
+@pytest.mark.parametrize(("call", "each"), [
+    (lambda dst, src: nisa.exponential(dst, src), 4),
+    (lambda dst, src: nisa.quantize_mx(
+        nl.ndarray((128, 128), nl.float8_e4m3fn_x4, nl.sbuf), src, nl.ndarray((128, 128), nl.uint8, nl.sbuf)), 4),
+])  # fmt: skip
+def test_what_vector_engine_of_v4_has_of_its_own(call, each):
+    _, found = last(elementwise(call, nl.bfloat16), "trn3")
+    assert (found.busy - rates("trn3").overhead) * 1e9 == pytest.approx(512 / each / 1.2)
+
+
 def test_short_instructions_take_64_cycles():
     def body():
         nisa.tensor_copy(tile(128, 4), tile(128, 4), engine=nisa.vector_engine)

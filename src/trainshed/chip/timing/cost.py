@@ -72,6 +72,9 @@ def _on_vector(item: Instruction, rates: Rates) -> Cost:
         fast = 2.0
     if name == "tensor_reduce" and _narrow(operands) and item.attributes.get("op") in ("add", "max", "maximum"):
         fast = 2.0
+    special = {"quantize_mx": rates.quantize, "exponential": rates.exponential}.get(name)
+    if special:
+        return Cost(max(count / special, rates.floor) / rates.vector_clock + rates.overhead, 0.0)
     cycles = max(count * _SLOW.get(name, 1.0) / fast, rates.floor)
     return Cost(cycles / rates.vector_clock + rates.overhead, 0.0, fast > 1)
 

@@ -114,7 +114,8 @@ def _kind(item: Instruction, rates: Rates, queues: dict[str, int]) -> Kind:
             generation = rates.gpsimd_program(count)
         elif name.startswith("dge"):
             generation = rates.dge
-        each = max(size / rates.dma_bandwidth, rates.descriptor)
+        far = (item.work.get("hbm_read", 0) + item.work.get("hbm_write", 0)) / count
+        each = max(size / rates.dma_bandwidth, far * rates.dma_engines / rates.hbm_bandwidth, rates.descriptor)
         return Kind(queue, whole(generation), 0, False, count, whole(each), None, None)
     spent = cost(item, rates)
     return Kind(

@@ -5,7 +5,7 @@ Nothing here is a number of its own; every field is a constant of ``hardware/`` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from trainshed.core.constant import Constant
@@ -69,7 +69,17 @@ class Rates:
     peak: dict[str, float]
     """FLOP/s of TensorE by product dtype."""
     hbm_bandwidth: float
-    """The core's share of its chip's."""
+    """What the core can have of its chip's HBM: all of it where the others are idle."""
+    hbm_share: float
+    """The core's share where all are busy."""
+    quantize: float
+    """Elements that QuantizeMX takes per cycle and partition (0: there is none)."""
+    exponential: float
+    """The same of VectorE's exponential."""
+
+    def busy_chip(self) -> Rates:
+        """The same where every core of the chip moves as much: each has its share of the HBM and no more."""
+        return replace(self, hbm_bandwidth=self.hbm_share)
 
     def gpsimd_program(self, count: int) -> float:
         """Seconds in which GpSimd makes ``count`` descriptors: as its other programs, 150 cycles and one each."""
@@ -108,7 +118,12 @@ def rates_of(chip: Chip) -> Rates:
         ramp_rate=of(core.tensor_ramp_rate) if core.tensor_ramp_rate else 1.0,
         # NeuronCore-v2, alone in having no engine that makes descriptors.
         shared_ports=core.dge_instruction is None, dma_queues=int(of(core.dma_queues)), launch=of(core.launch),
-        hbm_bandwidth=of(chip.hbm_bandwidth) / of(chip.cores),
+        hbm_bandwidth=of(chip.hbm_bandwidth), hbm_share=of(chip.hbm_bandwidth) / of(chip.cores),
+        quantize=of(core.quantize_elements_per_cycle) / lanes if core.quantize_elements_per_cycle else 0.0,
+        exponential=0.0 if core.vector_exp_speedup is None else (
+            of(core.vector_exp_speedup) * of(core.scalar_lanes["wide"]) * of(core.scalar_clock)
+            / (lanes * of(core.vector_clock))
+        ),
         peak={
             name: 2 * of(core.depth[name]) * of(core.tensor_columns) * of(item) * of(core.tensor_clock)
             for name, item in core.columns_per_cycle.items()

@@ -77,6 +77,6 @@ def timing(columns: Sequence[Accesses], of: Rates | None = None, found: Sequence
     least = bounds(items, where, slowest, of)
     return Timing(
         seconds=seconds, cores=tuple(one.seconds for one in found), engines=activity(where, slowest), bounds=least,
-        mfu=useful / whole, hfu=every / whole, mbu=moved / (of.hbm_bandwidth * whole),
+        mfu=useful / whole, hfu=every / whole, mbu=moved / (of.hbm_share * whole),
         dma=least.get("dma", 0.0) / (seconds or 1.0), critical=critical(where, slowest),
     )  # fmt: skip

@@ -1,7 +1,8 @@
-"""``kernels.csv``: single kernels on one rank of NeuronCores, by the formulas of ``ops`` and nothing fitted.
+"""``kernels.csv``: single kernels on one rank of NeuronCores.
 
-A row's kernel family says which operators it is made of, its shape and options their sizes. Time is the operators'
-(options name launches and host calls that the figure contains), traffic and engine shares follow from the same trees.
+Where the kernel behind a row is here (``kernels.measured``), it runs on a virtual NeuronCore and the figure is read
+off its clock. Of the others the family says which operators of ``ops`` they are made of, the shape and options their
+sizes (options name launches and host calls that the figure contains).
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from trainshed.chip.timing.rates import rates_of
 from trainshed.core import BYTES, Activity, Cost, Number, UserError
 from trainshed.hardware.schema import Chip
+from trainshed.kernels.measured import Launch, launches
+from trainshed.kernels.measured.times import seconds, timed
 from trainshed.ops import OpCost, Rank, Tiles, together
 from trainshed.ops.neuron import NeuronOps
 from trainshed.validate.setup import Setup
@@ -102,8 +106,28 @@ def _predict(row: Row, setup: Setup) -> Prediction | Number | None:
         return skip("dtype not stated")
     if row.json("options").get("includes_dispatch"):
         return skip("host dispatch dominates")
+    made = launches(row)
+    if made is not None and row.metric in _READ:
+        return _simulated(row, chip, made)
     case = _case(row, chip)
     return _figure(case, chip, _FAMILIES[family](case))
+
+
+#: Metrics that the clock of a virtual NeuronCore shows.
+_READ = ("time_s", "mfu", "hfu", "engine_active")
+
+
+def _simulated(row: Row, chip: Chip, made: Sequence[Launch]) -> Prediction | Number:
+    """The figure of a row, of its kernel run without values."""
+    rates = rates_of(chip)
+    if row.metric == "engine_active":
+        first = timed(made[0], rates)
+        return first.busy.get(row.statistic, 0.0) / first.seconds
+    taken = seconds(made, rates)
+    if row.metric == "time_s":
+        return taken
+    flops = row.number("flops")
+    return skip("no FLOP count") if flops is None else flops / (taken * _peak(chip, row.integer("cores") or 1))
 
 
 def _case(row: Row, chip: Chip) -> _Case:
