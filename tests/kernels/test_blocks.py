@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainshed.core.errors import UserError
-from trainshed.kernels.blocks import blocks
+from trainshed.kernels.blocks import blocks, turned
 
 sizes = st.integers(1, 70_000)
 DTYPES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp8": 1, "mxfp8": 4, "mxfp4": 2}
@@ -65,6 +65,15 @@ def test_what_stays_on_chip():
 def test_double_rows_from_the_second_generation_of_training_chips_on():
     pairs = {target: blocks(128, 512, 512, "fp8", target).pair for target in SBUF}
     assert pairs == {"trn1": 1, "trn2": 2, "trn3": 2}
+
+
+def test_operands_are_exchanged_where_rows_fill_their_tiles_badly():
+    assert turned(192, 4096, "bf16")
+    assert turned(64, 2048, "fp32")
+    assert not turned(64, 2048, "bf16"), "weights come too slowly for TensorE to matter"
+    assert not turned(2048, 4096, "bf16")
+    assert not turned(4096, 192, "bf16"), "it is exchanged already"
+    assert not turned(4096, 16, "bf16"), "short matmuls take as long as those of 64 columns"
 
 
 @pytest.mark.parametrize(

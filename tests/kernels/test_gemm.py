@@ -118,6 +118,13 @@ def test_arranged_weights_come_in_long_rows():
     assert longest == [1024, 4096]
 
 
+def test_results_of_few_columns_leave_in_long_rows():
+    x, w = np.zeros((128, 1024), BF16), np.zeros((128, 96), BF16)
+    _, simulated = product(x, w, values=False)
+    stores = [i.work for i in simulated.launch.cores[0].instructions if i.work.get("hbm_write")]
+    assert [(item["descriptors"], item["descriptor_bytes"]) for item in stores] == [(128, 8 * 96 * 2)]
+
+
 def test_formats_of_mx_mix(rng):
     cut = blocks(33, 1000, 300, "mxfp8", "trn3")
     x = mx_rows(rng.standard_normal((1000, 33)), cut, "float8_e5m2_x4")

@@ -19,6 +19,8 @@ from trainshed.hardware.schema import NeuronCore
 _HELD = {"bf16": (2, 1), "fp16": (2, 1), "fp32": (4, 1), "fp8": (1, 1), "mxfp8": (4, 4), "mxfp4": (2, 4)}
 #: Rows of a tile, columns and banks of PSUM.
 _TILE, _BANK, _BANKS = 128, 512, 8
+#: Cycles from one matmul to the next, at least. Source: NKI performance guide.
+_LEAST = 64
 #: Bytes per partition that one DMA moves: rows long enough for the DMA engines' full rate, 512 KiB in all.
 _ROW = 4096
 #: Tiles of rows that have to stay for w to pass by slowly enough.
@@ -81,6 +83,20 @@ class Blocks(Rows):
     """The same of w."""
     stored: int
     """Blocks of columns that one DMA stores."""
+
+
+def turned(m: int, n: int, dtype: str) -> bool:
+    """Whether a product is quicker with its operands exchanged, w before x: the result is [n, m] then.
+
+    TensorE passes the columns of one operand for each 128 rows of the other, 64 cycles at least: exchanged it takes
+    fewer cycles where m fills its tiles badly and n better. Up to 128 rows (of other dtypes than fp32) that is no gain:
+    the weights come more slowly than TensorE takes them.
+    """
+    if m <= _TILE and dtype != "fp32":
+        return False
+    passes = 4 if dtype == "fp32" else 1
+    rows = up(m, _TILE) * max(n * passes, _LEAST * up(n, _BANK))
+    return up(n, _TILE) * max(m * passes, _LEAST * up(m, _BANK)) < rows
 
 
 @lru_cache

@@ -2,7 +2,8 @@
 
 Both operands come with k first, as the rows of TensorE's array want it: ``x`` is [k, m], ``w`` is [k, n] or, so that
 DMAs find long rows, [blocks, k, width] (``gemm_layout.arranged``). ``matmul(w, x)`` is the result turned, [n, m], which
-the next product takes as its x. Blocks: ``kernels.blocks``. On several cores each takes a share of the columns.
+the next product takes as its x; at some sizes it is quicker (``blocks.turned``). Blocks: ``kernels.blocks``. On several
+cores each takes a share of the columns.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import Any
 import trainshed.nki as nki
 import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
-from trainshed.kernels.blocks import Blocks, blocks, up
-from trainshed.kernels.common import PARTITIONS, Tensor, load_rows, loaded, require, sbuf, target
+from trainshed.kernels.blocks import Blocks, Rows, blocks, spread, up
+from trainshed.kernels.common import Tensor, load_rows, loaded, require, sbuf, store_rows, target
 
 #: Columns of a moving tile. Source: nki.language.tile_size, "gemm_moving_fmax".
 MOVING = 512
+#: Bytes of a row of y from which on it is long enough for a DMA.
+SHORT = 2048
 #: What the blocks are called by the dtype of an operand.
 KINDS = {
     "bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "float8_e4m3": "fp8", "float8_e4m3fn": "fp8",
@@ -109,57 +112,62 @@ def _product(y: Tensor, x: Any, w: Any, scales: Any, cut: Blocks) -> None:
     kept: list[Any] = []
     for top in nl.affine_range(up(m, cut.rows)):
         rows = slice(top * cut.rows, min((top + 1) * cut.rows, m))
-        factors = _row_factors(scales[0], rows)
+        lie = spread(rows.stop - rows.start)
+        factors = None
         x_tiles: list[Any] = []
-        out: list[Any] = []
         for block in nl.affine_range(first, first + share):
             start = block * cut.width
             if start >= n:
                 continue
             columns = slice(start, min(start + cut.width, n))
-            place = (block - first) % cut.stored
-            if place == 0:
+            if (block - first) % cut.stored == 0:
                 group = slice(start, min(start + cut.stored * cut.width, (first + share) * cut.width, n))
-                out = _outputs(y, rows, group)
+                out = sbuf((lie.partitions(0), lie.steps, group.stop - group.start), y.dtype)
             if not cut.x_stays:
                 x_tiles = []
             w_tiles = kept[block - first] if cut.w_stays and top > 0 else []
             into = slice(start - group.start, columns.stop - group.start)
-            by_column = _column_factors(scales[1], columns, rows)
+            by_column = _column_factors(scales[1], columns, lie.partitions(0))
             # While x comes in, each of its tiles is used for all rows at once.
-            together = 1 if cut.apart and len(x_tiles) > 0 else len(out)
-            for tile in nl.affine_range(0, len(out), together):
-                sums = _sums(x, rows, x_tiles, (w, block, columns), w_tiles, slice(tile, tile + together), cut)
-                for at in nl.affine_range(together):
-                    factor = None if factors is None else factors[tile + at]
-                    _evict(out[tile + at][:, into], sums[at], factor, by_column, tile + at + block)
+            together = 1 if cut.apart and len(x_tiles) > 0 else lie.steps
+            for tile in nl.affine_range(0, lie.steps, together):
+                sums = _sums((x, rows, lie), x_tiles, (w, block, columns), w_tiles, slice(tile, tile + together), cut)
+                if factors is None and scales[0] is not None:
+                    factors = load_rows(scales[0][rows, :], lie, slice(0, 1), 0, lie.steps)
+                for at in nl.affine_range(tile, tile + together):
+                    tall = lie.partitions(at)
+                    factor = None if factors is None else factors[0:tall, at, :]
+                    _evict(out[0:tall, at, into], sums[at - tile], factor, by_column, at + block)
                     if columns.stop == group.stop:
-                        _store(y, rows, group, out, tile + at)
+                        _store(y[rows, :], lie, group, out, at)
             if cut.w_stays and top == 0:
                 kept.append(w_tiles)
 
 
-def _sums(x: Any, rows: slice, x_tiles: list[Any], w: Any, w_tiles: list[Any], tiles: slice, cut: Blocks) -> Any:
-    """Some tiles of rows of a block of the result in PSUM, a bank to each; operands are loaded when first needed."""
+def _sums(x: Any, x_tiles: list[Any], w: Any, w_tiles: list[Any], tiles: slice, cut: Blocks) -> list[Tensor]:
+    """Some tiles of rows of a block of the result in PSUM, a bank to each; operands are loaded when first needed.
+
+    Tile t has rows t, t + tiles and so on of the block: a partition's results are neighbours in y.
+    """
     of, block, columns = w
-    height, width = rows.stop - rows.start, columns.stop - columns.start
+    data, rows, lie = x
+    width = columns.stop - columns.start
     sums: list[Tensor] = []
     for tile in nl.affine_range(tiles.start, tiles.stop):
-        tall = min(PARTITIONS, height - tile * PARTITIONS)
-        sums.append(nl.ndarray((_even(tall, of[2]), width), dtype=nl.float32, buffer=nl.psum))
+        sums.append(nl.ndarray((_even(lie.partitions(tile), of[2]), width), dtype=nl.float32, buffer=nl.psum))
     for step in nl.affine_range(0, cut.steps, cut.pair):
         if step // cut.x_steps == len(x_tiles):
-            _load(x_tiles, x, rows, step, cut.x_steps, cut)
+            _load(x_tiles, data, rows, step, cut.x_steps, lie.steps, cut)
         if step // cut.w_steps == len(w_tiles):
             if len(of[0].shape) == (3 if of[2] is None else 4):
                 scale = None if of[1] is None else of[1][block]
-                _load(w_tiles, (of[0][block], scale, of[2]), slice(0, width), step, cut.w_steps, cut)
+                _load(w_tiles, (of[0][block], scale, of[2]), slice(0, width), step, cut.w_steps, 0, cut)
             else:
-                _load(w_tiles, of, columns, step, cut.w_steps, cut)
+                _load(w_tiles, of, columns, step, cut.w_steps, 0, cut)
         left, right = x_tiles[step // cut.x_steps], w_tiles[step // cut.w_steps]
         for at in nl.affine_range(len(sums)):
-            low = (tiles.start + at) * PARTITIONS
-            part = slice(low, low + sums[at].shape[0])
+            low = tiles.start + at
+            part = slice(low, low + (sums[at].shape[0] - 1) * lie.steps + 1, lie.steps)
             _multiply(sums[at], left, step % cut.x_steps, part, right, step % cut.w_steps, step, cut)
     return sums
 
@@ -167,7 +175,7 @@ def _sums(x: Any, rows: slice, x_tiles: list[Any], w: Any, w_tiles: list[Any], t
 def _multiply(sums: Tensor, left: Any, at: int, part: slice, right: Any, beside: int, step: int, cut: Blocks) -> None:
     """One tile of k, or a pair, of one tile of rows."""
     if left[1] is not None:
-        columns = slice(0, sums.shape[1])
+        columns = slice(0, sums.shape[1], 1)
         nisa.nc_matmul_mx(
             dst=sums, stationary=_flat(left[0], left[2], at, part), moving=_flat(right[0], right[2], beside, columns),
             stationary_scale=_flat(left[1], left[3], step, part),
@@ -190,14 +198,14 @@ def _multiply(sums: Tensor, left: Any, at: int, part: slice, right: Any, beside:
 def _flat(tile: Tensor, width: int, step: int, columns: slice) -> Tensor:
     """Some columns of a step of MX data or scales, ``width`` to a step (0: scales of 1, the same for all steps)."""
     if width == 0:
-        return tile[:, 0 : columns.stop - columns.start]
-    return tile[:, step * width + columns.start : step * width + columns.stop]
+        return tile[:, 0 : (columns.stop - columns.start - 1) // columns.step + 1]
+    return tile[:, step * width + columns.start : step * width + columns.stop : columns.step]
 
 
-def _load(tiles: list[Any], of: Any, columns: slice, step: int, steps: int, cut: Blocks) -> None:
+def _load(tiles: list[Any], of: Any, columns: slice, step: int, steps: int, more: int, cut: Blocks) -> None:
     """Append tiles of k from ``step`` on of an operand [k, …], or of MX [partitions, steps, …] with all its scales.
 
-    Of MX with the width of a step in the data and in the scales.
+    Of MX with the width of a step in the data and in the scales, and ``more`` columns of zeros behind the last step.
     """
     stop = min(step + steps, cut.steps)
     data, scale, ones = of
@@ -208,44 +216,36 @@ def _load(tiles: list[Any], of: Any, columns: slice, step: int, steps: int, cut:
     if scale is None:
         scales, own = ones, 0
     else:
-        scales, own = tiles[0][1] if len(tiles) > 0 else _scales(scale, columns), width
-    tile = _row(cut.depth, (stop - step) * width, width, data.dtype)
+        scales, own = tiles[0][1] if len(tiles) > 0 else _scales(scale, columns, more), width
+    tile = _row(cut.depth, (stop - step) * width, more, data.dtype)
     view = tile[:, 0 : (stop - step) * width].reshape_dim(1, (stop - step, width))
     nisa.dma_copy(dst=view, src=data[:, step:stop, columns])
     tiles.append((tile, scales, width, own))
 
 
-def _scales(scale: Tensor, columns: slice) -> Tensor:
+def _scales(scale: Tensor, columns: slice, more: int) -> Tensor:
     """All scales of a block, in the first four partitions of each quadrant."""
     eighths, steps, width = scale.shape[0], scale.shape[1], columns.stop - columns.start
-    tile = _row(eighths * 8, steps * width, width, nl.uint8)
+    tile = _row(eighths * 8, steps * width, more, nl.uint8)
     for quadrant in nl.affine_range(eighths // 4):
         view = tile[quadrant * 32 : quadrant * 32 + 4, 0 : steps * width].reshape_dim(1, (steps, width))
         nisa.dma_copy(dst=view, src=scale[quadrant * 4 : quadrant * 4 + 4, :, columns])
     return tile
 
 
-def _row(partitions: int, size: int, width: int, dtype: Any) -> Tensor:
-    """A tile [partitions, size], and one element more behind an odd ``width``.
+def _row(partitions: int, size: int, more: int, dtype: Any) -> Tensor:
+    """A tile [partitions, size], and ``more`` zeros behind.
 
-    MX products take an even number of rows: the last of them may be a column that belongs to the next step, or this.
+    MX products take an even number of rows: the last of them may be a column that belongs to the next step, or these.
     """
-    tile = sbuf((partitions, size + width % 2), dtype)
-    if width % 2:
+    tile = sbuf((partitions, size + more), dtype)
+    if more > 0:
         nisa.memset(dst=tile[:, size:], value=0)
     return tile
 
 
 def _even(size: int, ones: Tensor) -> int:
     return size if ones is None else size + size % 2
-
-
-def _outputs(y: Tensor, rows: slice, columns: slice) -> list[Tensor]:
-    """Tiles of SBUF for results, one per tile of rows."""
-    height, out = rows.stop - rows.start, []
-    for tile in nl.affine_range(up(height, PARTITIONS)):
-        out.append(sbuf((min(PARTITIONS, height - tile * PARTITIONS), columns.stop - columns.start), y.dtype))
-    return out
 
 
 def _evict(dst: Tensor, sums: Tensor, row: Tensor, by_column: Tensor, turn: int) -> None:
@@ -264,38 +264,17 @@ def _evict(dst: Tensor, sums: Tensor, row: Tensor, by_column: Tensor, turn: int)
         nisa.tensor_scalar(dst=dst, data=src, op0=nl.multiply, operand0=row, engine=nisa.vector_engine)
 
 
-def _row_factors(scale: Tensor, rows: slice) -> list[Tensor] | None:
-    """The scales of a block of rows, a column for each tile of 128: loaded in rows of 512 bytes, turned by TensorE."""
-    if scale is None:
-        return None
-    height = rows.stop - rows.start
-    tiles, whole = up(height, PARTITIONS), height // PARTITIONS
-    lying = sbuf((tiles, PARTITIONS), nl.float32)
-    if whole < tiles:
-        nisa.memset(dst=lying, value=1.0)
-        view = scale[rows.start + whole * PARTITIONS : rows.stop, :].reshape((1, height - whole * PARTITIONS))
-        nisa.dma_copy(dst=lying[whole : whole + 1, 0 : view.shape[1]], src=view)
-    if whole > 0:
-        view = scale[rows.start : rows.start + whole * PARTITIONS, :].reshape((whole, PARTITIONS))
-        nisa.dma_copy(dst=lying[0:whole, :], src=view)
-    turned = nl.ndarray((PARTITIONS, tiles), dtype=nl.float32, buffer=nl.psum)
-    nisa.nc_transpose(dst=turned, data=lying, engine=nisa.tensor_engine)
-    standing = sbuf((PARTITIONS, tiles), nl.float32)
-    nisa.tensor_copy(dst=standing, src=turned)
-    factors: list[Tensor] = []
-    for tile in nl.affine_range(tiles):
-        factors.append(standing[0 : min(PARTITIONS, height - tile * PARTITIONS), tile : tile + 1])
-    return factors
-
-
-def _column_factors(scale: Tensor, columns: slice, rows: slice) -> Tensor:
+def _column_factors(scale: Tensor, columns: slice, partitions: int) -> Tensor:
     """The scales of a block of columns, the same in every partition."""
-    if scale is None:
-        return None
-    partitions = min(PARTITIONS, rows.stop - rows.start)
-    return loaded(scale[:, columns].broadcast(0, partitions))
+    return None if scale is None else loaded(scale[:, columns].broadcast(0, partitions))
 
 
-def _store(y: Tensor, rows: slice, columns: slice, out: list[Tensor], tile: int) -> None:
-    top = rows.start + tile * PARTITIONS
-    nisa.dma_copy(dst=y[top : top + out[tile].shape[0], columns], src=out[tile])
+def _store(y: Tensor, lie: Rows, columns: slice, out: Tensor, tile: int) -> None:
+    """A tile of results; where y has few columns all at once after the last one, in one long row of each partition."""
+    if columns.stop - columns.start == y.shape[1] and y.shape[1] * y.itemsize < SHORT:
+        if tile == lie.steps - 1:
+            store_rows(y, lie, columns, 0, out)
+        return
+    tall = lie.partitions(tile)
+    rows = slice(tile, tile + (tall - 1) * lie.steps + 1, lie.steps)
+    nisa.dma_copy(dst=y[rows, columns], src=out[0:tall, tile, :])
