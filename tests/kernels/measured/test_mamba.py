@@ -62,6 +62,15 @@ def test_sizes_that_do_not_fit(changed, message):
         nki.simulate(mamba.sequence_tiled, target="trn1", values=False)(**arrays)
 
 
+def test_the_longest_sequence_fits():
+    shapes = {"delta": (128, 4096), "u": (128, 4096), "A": (128, 2), "B": (2, 4096), "C": (2, 4096)}
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    simulated = nki.simulate(mamba.reordered, target="trn1", values=False)
+    simulated(**arrays)
+    scans = [record for record in simulated.launch.cores[0].instructions if record.opcode == "tensor_tensor_scan"]
+    assert [record.work["elements"] for record in scans] == [4096] * 2
+
+
 def test_a_whole_sequence_has_to_fit_in_psum():
     shapes = {"delta": (128, 4608), "u": (128, 4608), "A": (128, 1), "B": (1, 4608), "C": (1, 4608)}
     arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}

@@ -58,8 +58,8 @@ def _scanned(kernel: str, arguments: tuple[Tensor, ...], width: int) -> Tensor:
             rate, carried = _loaded(A[channel, state : state + 1]), None
             for step in range(steps):
                 some = part(step, width)
-                rows = [_everywhere(of[state : state + 1, some], ones) for of in (B, C)]
-                carried = _state(both[0][:, some], both[1][:, some], rate, rows, carried, total[:, some])
+                rows = [of[state : state + 1, some] for of in (B, C)]
+                carried = _state(both[0][:, some], both[1][:, some], rate, rows, ones, carried, total[:, some])
         nisa.dma_copy(dst=result[channel, :], src=total)
     return result
 
@@ -84,15 +84,20 @@ def _everywhere(row: Tensor, ones: Tensor) -> Tensor:
     return rows
 
 
-def _state(delta: Tensor, u: Tensor, rate: Tensor, rows: list[Tensor], carried: Tensor | None, total: Tensor) -> Tensor:
-    """One state over a part of the sequence, added to ``total``; returns the scan's last column."""
+def _state(
+    delta: Tensor, u: Tensor, rate: Tensor, rows: list[Tensor], ones: Tensor, carried: Tensor | None, total: Tensor
+) -> Tensor:
+    """One state over a part of the sequence, added to ``total``; returns the scan's last column.
+
+    PSUM need not hold the rows of B and C at once.
+    """
     width = delta.shape[1]
     decay, inputs, driven, scan, out = (_tile(width, delta) for _ in range(5))
     nisa.activation(dst=decay, op=nl.exp, data=delta, scale=rate)
     nisa.tensor_tensor(dst=inputs, data1=delta, data2=u, op=nl.multiply)
-    nisa.tensor_tensor(dst=driven, data1=inputs, data2=rows[0], op=nl.multiply)
+    nisa.tensor_tensor(dst=driven, data1=inputs, data2=_everywhere(rows[0], ones), op=nl.multiply)
     initial = 0.0 if carried is None else carried
     nisa.tensor_tensor_scan(dst=scan, data0=decay, data1=driven, initial=initial, op0=nl.multiply, op1=nl.add)
-    nisa.tensor_tensor(dst=out, data1=scan, data2=rows[1], op=nl.multiply)
+    nisa.tensor_tensor(dst=out, data1=scan, data2=_everywhere(rows[1], ones), op=nl.multiply)
     nisa.tensor_tensor(dst=total, data1=total, data2=out, op=nl.add)
     return scan[:, width - 1 : width]
