@@ -75,7 +75,7 @@ class Blocks(Rows):
     apart: bool
     """Tiles of rows are finished one after the other, not all at the end of k.
 
-    That takes room for x and for two blocks of w over all of k, and all of w on chip before its last block is needed.
+    That takes room for x and for two blocks of w over all of k, and the DMA engines done in three quarters of the time.
     """
     x_steps: int
     """Tiles of k of a block of x that one DMA loads."""
@@ -144,8 +144,8 @@ def blocks(m: int, k: int, n: int, dtype: str, target: str, cores: int = 1) -> B
     banks = up(rows, _TILE)
     stored = min(columns // cores, 2 if banks > _FEW else 4)
     loads = _TILE * steps * (rows + columns // cores * width) * size / float(core.dma_bandwidth.value)
-    each = steps / pair * width / float(core.tensor_clock.value) * (4 if dtype == "fp32" else 1)
-    soon = loads <= each * (banks * (columns // cores - 1) + 1)
+    products = banks * columns // cores * steps / pair * width * (4 if dtype == "fp32" else 1)
+    soon = loads <= 0.75 * products / float(core.tensor_clock.value)
     results = 2 * banks * stored * width * (4 if dtype == "fp32" else 2)
     return Blocks(
         steps=steps, depth=depth, rest=rest, pair=pair, rows=rows, width=width, columns=columns, x_stays=x_stays,
