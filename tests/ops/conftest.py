@@ -26,7 +26,7 @@ def neuroncore(**changes: Any) -> NeuronCore:
         "depth": table("depth", "row", bf16=128, fp8=256, fp32=128),
         "matmul_floor": number("neuron.matmul_floor", 64, "cycle"),
         "vector_clock": number("neuron.vector_clock", 0.96e9, "Hz"),
-        "vector_lanes": table("vector_lanes", "element/cycle", wide=256, narrow=512),
+        "vector_lanes": table("vector_lanes", "element/cycle", full=128, wide=256, narrow=512),
         "scalar_clock": number("neuron.scalar_clock", 1.2e9, "Hz"),
         "scalar_lanes": table("scalar_lanes", "element/cycle", wide=128, narrow=128),
         "gpsimd_clock": number("neuron.gpsimd_clock", 1.2e9, "Hz"),

@@ -34,7 +34,8 @@ class NeuronCore:
     """Least TensorE cycles between matmul issues (64)."""
     vector_clock: Constant
     vector_lanes: Mapping[str, Constant]
-    """VectorE elements per cycle by dtype size class: ``wide`` (fp32) and ``narrow`` (16 bit and below)."""
+    """VectorE elements per cycle: ``full`` (32 bit), ``wide`` (two tensors of 16 bit, or one in PSUM), ``narrow``
+    (copies and scalar operations of 16 bit in SBUF)."""
     scalar_clock: Constant
     scalar_lanes: Mapping[str, Constant]
     gpsimd_clock: Constant

@@ -179,3 +179,25 @@ def test_barriers_make_cores_wait_for_each_other():
     stored = found[1].ready[barrier[1] - 1]
     assert found[0].start[barrier[0]] >= stored > found[0].ready[barrier[0] - 1]
     assert found[0].start[barrier[0] + 1] > stored
+
+
+def test_transposes_of_v4_run_beside_other_matmuls():
+    def kernel(a):
+        tile = nl.ndarray((128, 512), dtype=nl.bfloat16, buffer=nl.sbuf)
+        nisa.memset(tile, value=0.0)
+        for _ in range(2):
+            product = nl.ndarray((128, 512), dtype=nl.float32, buffer=nl.psum)
+            nisa.nc_matmul(product, stationary=tile[:, :128], moving=tile)
+            turned = nl.ndarray((128, 128), dtype=nl.bfloat16, buffer=nl.psum)
+            nisa.nc_transpose(turned, tile[:, :128], engine=nisa.tensor_engine)
+        return a
+
+    found = {}
+    for target in ("trn2", "trn3"):
+        launch = ran(kernel, np.zeros((4, 4), BF16), target=target)
+        (clock,) = clocks([accesses(launch.cores[0])], rates(target))
+        found[target] = clock.start[3] - clock.start[1]
+    turn = 128 / 2.4e9
+    warm = 2 * 512 / 2.4e9  # all of it on the power ramp
+    assert found["trn2"] == pytest.approx(warm + 2 * turn)
+    assert found["trn3"] == pytest.approx(warm + 64 / 2.4e9)

@@ -63,7 +63,8 @@ def _on_vector(item: Instruction, rates: Rates) -> Cost:
     fast = 1.0
     if rates.vector_wide > 1 or rates.vector_narrow > 1:
         if name in _FAST:
-            fast = rates.vector_narrow if _narrow(operands) and not in_psum else rates.vector_wide
+            narrow = rates.vector_wide if in_psum else rates.vector_narrow
+            fast = narrow if _narrow(operands) else rates.vector_full
         elif name == "tensor_tensor" and _narrow(operands) and not in_psum:
             fast = rates.vector_wide
     elif name == "tensor_tensor" and not in_psum and not _narrow(operands):

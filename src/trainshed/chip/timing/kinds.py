@@ -36,6 +36,8 @@ class Kind(NamedTuple):
     busy: int
     """Time on its engine; of a DMA, time in which its descriptors are made."""
     latency: int
+    held: int
+    """Time for which its queue is held: less than ``busy`` of what runs in the background."""
     tensor: bool
     descriptors: int
     """Of a DMA; 0: no DMA."""
@@ -63,7 +65,9 @@ class Kinds(NamedTuple):
 
     def in_order(self) -> Array:
         """Whether an instruction's result may be used by the next of its queue, per instruction."""
-        kept = [kind.tensor or not (kind.latency or kind.descriptors) for kind in self.kinds]
+        kept = [
+            (kind.tensor and kind.held == kind.busy) or not (kind.latency or kind.descriptors) for kind in self.kinds
+        ]
         return np.array(kept, bool)[self.of]
 
 
@@ -116,11 +120,15 @@ def _kind(item: Instruction, rates: Rates, queues: dict[str, int]) -> Kind:
             generation = rates.dge
         far = (item.work.get("hbm_read", 0) + item.work.get("hbm_write", 0)) / count
         each = max(size / rates.dma_bandwidth, far * rates.dma_engines / rates.hbm_bandwidth, rates.descriptor)
-        return Kind(queue, whole(generation), 0, False, count, whole(each), None, None)
-    spent = cost(item, rates)
+        made = whole(generation)
+        return Kind(queue, made, 0, made, False, count, whole(each), None, None)
+    spent, port = cost(item, rates), _port(item, rates)
+    held = spent.busy
+    if rates.background and item.engine is engine.tensor and item.attributes.get("transpose"):
+        held, port = rates.matmul_floor / rates.tensor_clock, "background"
     return Kind(
-        queue, whole(spent.busy), whole(spent.latency), item.engine is engine.tensor, 0, 0,
-        table(item) if rates.table_load else None, _port(item, rates),
+        queue, whole(spent.busy), whole(spent.latency), whole(held), item.engine is engine.tensor, 0, 0,
+        table(item) if rates.table_load else None, port,
     )  # fmt: skip
 
 

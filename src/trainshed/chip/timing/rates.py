@@ -31,8 +31,10 @@ class Rates:
     """Cycles between the starts of two matmuls, at least."""
     tensor_rows: float
     vector_clock: float
+    vector_full: float
+    """Elements that VectorE takes per cycle and partition of copies and scalar operations: of 32 bits."""
     vector_wide: float
-    """Elements that VectorE takes per cycle and partition, 32-bit; ``vector_narrow``: 16-bit."""
+    """The same of 16 bits where PSUM is involved, and of sums of two tensors; ``vector_narrow``: in SBUF."""
     vector_narrow: float
     scalar_clock: float
     scalar_wide: float
@@ -68,6 +70,8 @@ class Rates:
     """Seconds of a launched kernel besides its instructions."""
     peak: dict[str, float]
     """FLOP/s of TensorE by product dtype."""
+    background: bool
+    """Transposes run beside other matmuls (NeuronCore-v4)."""
     hbm_bandwidth: float
     """What the core can have of its chip's HBM: all of it where the others are idle."""
     hbm_share: float
@@ -105,7 +109,8 @@ def rates_of(chip: Chip) -> Rates:
     return Rates(
         tensor_clock=of(core.tensor_clock), matmul_floor=of(core.matmul_floor), tensor_rows=of(core.tensor_rows),
         columns_per_cycle={name: of(item) for name, item in core.columns_per_cycle.items()},
-        vector_clock=of(core.vector_clock), vector_wide=of(core.vector_lanes["wide"]) / lanes,
+        vector_clock=of(core.vector_clock), vector_full=of(core.vector_lanes["full"]) / lanes,
+        vector_wide=of(core.vector_lanes["wide"]) / lanes,
         vector_narrow=of(core.vector_lanes["narrow"]) / lanes,
         scalar_clock=of(core.scalar_clock), scalar_wide=of(core.scalar_lanes["wide"]) / lanes,
         scalar_narrow=of(core.scalar_lanes["narrow"]) / lanes, gpsimd_clock=of(core.gpsimd_clock),
@@ -118,7 +123,7 @@ def rates_of(chip: Chip) -> Rates:
         ramp_rate=of(core.tensor_ramp_rate) if core.tensor_ramp_rate else 1.0,
         # NeuronCore-v2, alone in having no engine that makes descriptors.
         shared_ports=core.dge_instruction is None, dma_queues=int(of(core.dma_queues)), launch=of(core.launch),
-        hbm_bandwidth=of(chip.hbm_bandwidth), hbm_share=of(chip.hbm_bandwidth) / of(chip.cores),
+        background=core.background_transpose is not None, hbm_bandwidth=of(chip.hbm_bandwidth), hbm_share=of(chip.hbm_bandwidth) / of(chip.cores),
         quantize=of(core.quantize_elements_per_cycle) / lanes if core.quantize_elements_per_cycle else 0.0,
         exponential=0.0 if core.vector_exp_speedup is None else (
             of(core.vector_exp_speedup) * of(core.scalar_lanes["wide"]) * of(core.scalar_clock)

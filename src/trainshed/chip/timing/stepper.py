@@ -110,15 +110,17 @@ class Stepper:
             if kind.descriptors:
                 free = moment + kind.busy
                 start[i], done = self._dma[cores[kind.queue]].serve(kind.descriptors, kind.each, free + semaphore)
-                end[i] = done
+                end[i] = stop = done
                 done += settle
             else:
-                start[i], free = self._on_engine(moment, kind)
-                end[i], done = free, free + kind.latency
+                begun, stop = self._on_engine(moment, kind)
+                start[i] = begun
+                done = stop + kind.latency
+                end[i] = free = begun + kind.held if kind.held < kind.busy else stop
             ready[i] = done
-            tensor = kind.tensor
+            tensor = kind.tensor and kind.held == kind.busy
             follow = [
-                (k, free if tensor and kinds[kind_of[k]].tensor else done) for k in users[first[i] : first[i + 1]]
+                (k, stop if tensor and kinds[kind_of[k]].tensor else done) for k in users[first[i] : first[i + 1]]
             ]
             if behind[i] >= 0:
                 follow.append((behind[i], free))
