@@ -123,7 +123,8 @@ def rates_of(chip: Chip) -> Rates:
         ramp_rate=of(core.tensor_ramp_rate) if core.tensor_ramp_rate else 1.0,
         # NeuronCore-v2, alone in having no engine that makes descriptors.
         shared_ports=core.dge_instruction is None, dma_queues=int(of(core.dma_queues)), launch=of(core.launch),
-        background=core.background_transpose is not None, hbm_bandwidth=of(chip.hbm_bandwidth), hbm_share=of(chip.hbm_bandwidth) / of(chip.cores),
+        background=core.background_transpose is not None,
+        hbm_bandwidth=of(chip.hbm_bandwidth), hbm_share=of(chip.hbm_bandwidth) / of(chip.cores),
         quantize=of(core.quantize_elements_per_cycle) / lanes if core.quantize_elements_per_cycle else 0.0,
         exponential=0.0 if core.vector_exp_speedup is None else (
             of(core.vector_exp_speedup) * of(core.scalar_lanes["wide"]) * of(core.scalar_clock)
