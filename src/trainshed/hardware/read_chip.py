@@ -25,7 +25,8 @@ NEURON_UNITS = {
     "vector_clock": "Hz", "scalar_clock": "Hz", "gpsimd_clock": "Hz", "gpsimd_lanes": "element/cycle",
     "instruction_floor": "cycle", "instruction_overhead": "s", "sbuf": "B", "psum": "B", "psum_banks": "count",
     "partitions": "row", "dma_engines": "count", "dma_bandwidth": "B/s", "dma_fixed": "s", "semaphore": "s",
-    "dma_per_descriptor": "s", "dma_queues": "count", "dge_instruction": "s?", "table_load": "s", "launch": "s",
+    "dma_per_descriptor": "s", "dma_queues": "count", "dge_instruction": "s?", "software_descriptor": "s",
+    "table_load": "s", "launch": "s",
     "tensor_ramp": "s?", "tensor_ramp_rate": "1?",
     "quantize_elements_per_cycle": "element/cycle?", "vector_exp_speedup": "1?", "background_transpose": "1?",
 }  # fmt: skip

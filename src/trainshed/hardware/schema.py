@@ -61,6 +61,8 @@ class NeuronCore:
     """Queues of one DMA engine: transfers of one place of issue that are under way at once."""
     dge_instruction: Constant | None
     """Seconds of a DMA on the hardware engine that makes its descriptors (NeuronCore-v3 and later)."""
+    software_descriptor: Constant
+    """Seconds in which GpSimd makes one descriptor."""
     table_load: Constant
     """Seconds in which ScalarE loads the table of another activation function."""
     launch: Constant

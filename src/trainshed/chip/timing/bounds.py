@@ -18,8 +18,9 @@ def bounds(items: Sequence[Instruction], origins: Origins, clock: Clock, rates: 
     """Least seconds of one core's instructions, if nothing but the one thing took time.
 
     ``tensor``, ``vector``, ``scalar``, ``gpsimd``, ``sync``: the engine's instructions without a pause;
-    ``dma``: all bytes moved by DMA at the bandwidth of all DMA engines; ``dma_descriptors``: all descriptors, however
-    small, shared by all DMA engines; ``dependencies``: the longest chain of instructions that wait for each other's
+    ``dma``: all bytes moved by DMA at the bandwidth of all DMA engines; ``hbm``: bytes from and to HBM at the bandwidth
+    that the core can have of it; ``dma_descriptors``: all descriptors, however small, shared by all DMA engines;
+    ``dependencies``: the longest chain of instructions that wait for each other's
     results, with as many engines as one likes.
     """
     found = {
@@ -31,6 +32,7 @@ def bounds(items: Sequence[Instruction], origins: Origins, clock: Clock, rates: 
     descriptors = np.array([work.get("descriptors", 1) for work in works], np.float64)
     if works:
         found["dma"] = float(bytes_.sum()) / (rates.dma_engines * rates.dma_bandwidth)
+        found["hbm"] = hbm_bytes(items) / rates.hbm_bandwidth
         found["dma_descriptors"] = float(descriptors.sum()) * rates.descriptor / rates.dma_engines
     if items:
         whole = clock.ready - clock.release

@@ -115,7 +115,7 @@ def _kind(item: Instruction, rates: Rates, queues: dict[str, int]) -> Kind:
         count, size = _descriptors(item, rates)
         generation = 0.0
         if name == engine.gpsimd.name:
-            generation = rates.gpsimd_program(count)
+            generation = count * rates.software_descriptor
         elif name.startswith("dge"):
             generation = rates.dge
         far = (item.work.get("hbm_read", 0) + item.work.get("hbm_write", 0)) / count

@@ -193,29 +193,44 @@ class _Histories:
             return np.zeros((0, 2), np.int64)
         boxes: dict[object, tuple[Box, bool]] = {}
         found: list[tuple[int, int]] = []
-        live: list[_Access] = []
+        live = _Live()
         for place, region in enumerate(regions):
             known = boxes.get(region[2:])
             if known is None:
                 around = box(region, storage)
                 known = boxes[region[2:]] = (around, not region.indirect and _filled(region, around, storage))
             item = _Access(place, int(columns.time[places[place]]), bool(write[place]), known[0], region)
-            live = _against(item, item.write and known[1], live, found)
+            found += live.add(item, item.write and known[1])
         return np.array(found, np.int64).reshape(-1, 2)
 
 
-def _against(item: _Access, covers: bool, live: list[_Access], found: list[tuple[int, int]]) -> list[_Access]:
-    """Note what an access waits for; what is left to be looked at by later ones."""
+class _Live:
+    """The accesses of a history that later ones may have to wait for."""
+
+    def __init__(self) -> None:
+        self._writes: list[_Access] = []
+        self._reads: list[_Access] = []
+
+    def add(self, item: _Access, covers: bool) -> list[tuple[int, int]]:
+        """What an access waits for; one that a write ``covers`` wholly needs no more looking at."""
+        found: list[tuple[int, int]] = []
+        self._writes = _left(item, covers, self._writes, found)
+        if item.write:
+            self._reads = _left(item, covers, self._reads, found)
+        (self._writes if item.write else self._reads).append(item)
+        return found
+
+
+def _left(item: _Access, covers: bool, live: list[_Access], found: list[tuple[int, int]]) -> list[_Access]:
     kept = []
     for other in live:
-        if (item.write or other.write) and other.time != item.time and not apart(item.box, other.box):
+        if other.time != item.time and not apart(item.box, other.box):
             if covers and inside(other.box, item.box):
                 found.append((item.place, other.place))
                 continue
             if item.region.indirect or other.region.indirect or meet(item.region, other.region):
                 found.append((item.place, other.place))
         kept.append(other)
-    kept.append(item)
     return kept
 
 

@@ -57,6 +57,8 @@ class Rates:
     psum_row: int
     dge: float
     """Seconds of a DMA on the hardware engine that makes its descriptors."""
+    software_descriptor: float
+    """Seconds in which GpSimd makes a descriptor."""
     table_load: float
     """Seconds in which ScalarE loads the table of another activation function."""
     ramp: float
@@ -84,10 +86,6 @@ class Rates:
     def busy_chip(self) -> Rates:
         """The same where every core of the chip moves as much: each has its share of the HBM and no more."""
         return replace(self, hbm_bandwidth=self.hbm_share)
-
-    def gpsimd_program(self, count: int) -> float:
-        """Seconds in which GpSimd makes ``count`` descriptors: as its other programs, 150 cycles and one each."""
-        return (150 + count) / self.gpsimd_clock
 
 
 @lru_cache
@@ -118,7 +116,8 @@ def rates_of(chip: Chip) -> Rates:
         dma_engines=int(engines), dma_bandwidth=of(core.dma_bandwidth) / engines, dma_fixed=of(core.dma_fixed),
         descriptor=of(core.dma_per_descriptor),
         sbuf_row=int(of(core.sbuf) / lanes), psum_row=int(of(core.psum) / lanes),
-        dge=of(core.dge_instruction) if core.dge_instruction else 0.0, table_load=of(core.table_load),
+        dge=of(core.dge_instruction) if core.dge_instruction else 0.0, software_descriptor=of(core.software_descriptor),
+        table_load=of(core.table_load),
         ramp=of(core.tensor_ramp) if core.tensor_ramp else 0.0,
         ramp_rate=of(core.tensor_ramp_rate) if core.tensor_ramp_rate else 1.0,
         # NeuronCore-v2, alone in having no engine that makes descriptors.
