@@ -1,7 +1,7 @@
 """The norms, elementwise, quantising and optimiser kernels of the library, and the formulas ``elementwise``, ``copy``.
 
 Passes of VectorE and ScalarE over the elements are those of the kernels; bytes are counted in tensors of the dtype.
-Passes of VectorE are counted at its rate for 32 bits in SBUF: of statistics, which take an element a cycle, twice.
+LayerNorm has three of VectorE and GpSimdE together, which share them: statistics, weight, bias.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ REFERENCES = (
     ),
     _of_rows(
         "norms.layernorm", norms.layernorm, _tensors("x", weights=("weight", "bias")), _layernorm,
-        _passes(vector=4, transcendental=1, by_row=True),
+        _passes(vector=3, transcendental=1, by_row=True),
     ),
     _of_rows(
         "norms.softmax", norms.softmax, _tensors("x"), _softmax, _passes(vector=2, transcendental=1, by_row=True)
