@@ -26,7 +26,7 @@ def test_every_figure_has_its_unit():
     summary, bounds, _, idle = time_grids(TIME)
     assert [row[1] for row in summary.rows] == [
         "10 µs", "10 µs, 8 µs", "DMA bytes at full bandwidth, 1.25 x", "25.0 % of TensorE's peak in matmuls",
-        "50.0 % with transposes", "12.5 % of the HBM bandwidth of its cores",
+        "50.0 % with transposes", "12.5 % of its cores' share of the HBM bandwidth",
         "10.0 % of the bandwidth of its DMA engines",
     ]  # fmt: skip
     assert bounds.rows == [[BOUNDS["dma"], "8 µs", "1.25 x"], [BOUNDS["tensor"], "0 s", ""]]

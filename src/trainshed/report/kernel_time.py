@@ -15,7 +15,8 @@ Json = Mapping[str, Any]
 BOUNDS = {
     "tensor": "TensorE at work", "vector": "VectorE at work", "scalar": "ScalarE at work",
     "gpsimd": "GpSimd at work", "sync": "sync engine at work", "dma": "DMA bytes at full bandwidth",
-    "dma_descriptors": "DMA descriptors", "dependencies": "longest chain of dependent instructions",
+    "hbm": "HBM bytes at full bandwidth", "dma_descriptors": "DMA descriptors",
+    "dependencies": "longest chain of dependent instructions",
 }  # fmt: skip
 #: Rows of a table on the terminal; ``--json`` has all.
 _ROWS = 10
@@ -52,7 +53,7 @@ def summary(time: Json) -> Grid:
     rows += [
         ["MFU", f"{percent(time['mfu'])} of TensorE's peak in matmuls"],
         ["HFU", f"{percent(time['hfu'])} with transposes"],
-        ["MBU", f"{percent(time['mbu'])} of the HBM bandwidth of its cores"],
+        ["MBU", f"{percent(time['mbu'])} of its cores' share of the HBM bandwidth"],
         ["DMA", f"{percent(time['dma_share'])} of the bandwidth of its DMA engines"],
     ]  # fmt: skip
     return Grid(title="Time", columns=("", ""), rows=rows)
