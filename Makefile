@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint validate evidence fit bench conformance clean
+.PHONY: demo test lint validate evidence fit agreement bench conformance clean
 
 demo: $(VENV)/.demo ## Llama-3.1-405B training and GPT-OSS-120B serving on Trainium3, against Trainium2 and Nvidia
 	$(BIN)/trainshed demo --out build/demo
@@ -26,12 +26,15 @@ fit: $(VENV)/.dev ## fit the constants in hardware/fitted.toml and software/fitt
 evidence: $(VENV)/.dev ## the table behind every answer's evidence, each group left out of its own fit
 	$(BIN)/trainshed validate --write-evidence
 
+agreement: $(VENV)/.dev ## operator formulas beside simulated kernels; rewrites docs/kernels-agreement.md
+	$(BIN)/python -m trainshed.kernels.agreement
+
 bench: $(VENV)/.dev ## speed, each figure with a ratio
 	$(BIN)/python bench/plan.py
 	$(BIN)/python bench/kernel.py
 
-conformance: $(VENV)/.conformance ## AWS's kernel library's own suite (NKI_LIBRARY=path) on us; rewrites docs/conformance.md
-	$(BIN)/python -m trainshed.nki.conformance $(NKI_LIBRARY) --page docs/conformance.md
+conformance: $(VENV)/.conformance ## AWS's kernel library's own suite (NKI_LIBRARY=path) on us (TIME=1: timed, too); rewrites docs/conformance.md
+	$(BIN)/python -m trainshed.nki.conformance $(NKI_LIBRARY) $(if $(TIME),--time) --page docs/conformance.md
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

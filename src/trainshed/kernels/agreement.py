@@ -7,8 +7,10 @@ Both sides assume that all cores of the chip are busy, so that a core has its sh
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from trainshed.kernels.library import library
 from trainshed.ops import Rank
 from trainshed.ops.neuron import NeuronOps
 
+PAGE = Path("docs/kernels-agreement.md")
 TARGETS = ("trn1", "trn2", "trn3")
 
 
@@ -163,3 +166,50 @@ def _largest(cost: Cost) -> str:
         if child.what == "engines":
             return max(child.children, key=lambda pair: float(np.asarray(pair[1].value)))[1].what
     return cost.what
+
+
+def page(found: Sequence[Agreement]) -> str:
+    """The table of errors, and the cases that are furthest off."""
+    errors = np.abs([one.error for one in found])
+    lines = [
+        "# Operator formulas and simulated kernels",
+        "",
+        "Written by `make agreement` (`python -m trainshed.kernels.agreement`). What `ops` says of an operator, against",
+        "the simulated time of the library's kernel for it, on one core of a busy chip, nothing fitted.",
+        "",
+        f"**{len(found)} cases: median error {np.median(errors):.1%}, worst {errors.max():.1%}; "
+        f"{int((errors > 0.15).sum())} are further off than 15 %.**",
+        "",
+        "| kernel | chip | cases | median error | worst |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for kernel, target in dict.fromkeys((one.case.kernel, one.case.target) for one in found):
+        part = np.abs([one.error for one in found if (one.case.kernel, one.case.target) == (kernel, target)])
+        lines.append(f"| {kernel} | {target} | {len(part)} | {np.median(part):.1%} | {part.max():.1%} |")
+    lines += [
+        "",
+        "## Furthest off",
+        "",
+        "| case | simulated | formula | error | nearest bound |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for one in sorted(found, key=lambda one: -abs(one.error))[:12]:
+        times = f"{one.simulated * 1e6:.1f} us | {one.formula * 1e6:.1f} us"
+        lines.append(f"| {one.case} | {times} | {one.error:+.1%} | {one.limit} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Compare every case, in as many processes as there are processors, and write the page."""
+    every = cases()
+    found = []
+    with ProcessPoolExecutor() as pool:
+        for number, one in enumerate(pool.map(compare, every), 1):
+            print(f"{number}/{len(every)} {one.case}: {one.error:+.1%}", flush=True)
+            found.append(one)
+    PAGE.write_text(page(found), encoding="utf-8")
+    print(f"wrote {PAGE}")
+
+
+if __name__ == "__main__":
+    main()

@@ -183,10 +183,20 @@ class Engines:
         """Inside a compiled graph: the wait for the operator before; loads that need not wait are prefetched."""
         return formula("handover", "s", "present * wait", present=present, wait=self.core.semaphore)
 
-    def fill(self, first: Number, last: Number, present: Number = 1.0) -> Cost:
-        """Of a kernel by itself: before the engines overlap the first tile's load, after them the last one's store."""
+    def fill(self, present: Number = 1.0, *, moves: int = 2, table: bool = False) -> Cost:
+        """Of a kernel by itself: the fixed times of its first load and last store, and ScalarE's first table."""
+        tables = {"table": self.core.table_load} if table else {}
         return formula(
-            "first tile in, last tile out", "s", "present * (2 * fixed + size / (bandwidth * cores))",
-            present=present, fixed=self.core.dma_fixed, size=first + last, bandwidth=self.core.dma_bandwidth,
-            cores=self.rank.cores,
+            "first load, last store", "s", f"present * (moves * fixed{' + table' if table else ''})", present=present,
+            moves=float(moves), fixed=self.core.dma_fixed, **tables,
         )  # fmt: skip
+
+    def ramp(self, work: Cost) -> Cost:
+        """TensorE's ``work`` in a kernel by itself, which begins on the power ramp."""
+        window, rate = self.core.tensor_ramp, self.core.tensor_ramp_rate
+        if window is None or rate is None:
+            return work
+        slow = formula(
+            "power ramp", "s", "min(work * (1 / rate - 1), window * (1 - rate))", work=work, window=window, rate=rate
+        )
+        return total(work.what, [work, slow])

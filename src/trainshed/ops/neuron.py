@@ -15,12 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainshed.core import BYTES, Activity, Array, Cost, Number, longest, scaled, total
-from trainshed.ops.base import OpCost, Rank, Tiles, implements, together
+from trainshed.ops.base import OpCost, Rank, Tiles, implements
 from trainshed.ops.engines import Engines, whole
 from trainshed.ops.tiles import chosen, given
 
+#: Bytes per partition that one DMA of weights moves, and tiles into which kernels cut tensors that have no rows.
+LOAD, CUTS = 4096, 2
 #: Work of a backward pass relative to the forward pass (attention: five products instead of two).
 BACKWARD_ATTENTION, BACKWARD_SCAN = 2.5, 2.0
+
+
+@dataclass(frozen=True, kw_only=False, eq=False)
+class _Work:
+    """What the engines do for an operator."""
+
+    parts: tuple[Cost, ...]
+    activity: Activity
+    exposed: tuple[Number, ...]
+    """Of each engine, the part that no other hides."""
 
 
 @implements("neuroncore")
@@ -52,17 +64,37 @@ class NeuronOps:
         tiles: Tiles | None = None,
         read_weights: bool = True,
     ) -> OpCost:
-        """TensorE over 128-row tiles, VectorE evicting PSUM (and converting operands), DMA of operands and result."""
+        """TensorE over 128-row tiles, VectorE and ScalarE evicting PSUM, DMA of operands and result."""
+        stationary = "few" if read_weights and dtype != "fp32" else ""
+        made = self._matmul(m, k, n, count, dtype, weights, activations, tiles, read_weights, stationary)
+        return self._kernel(what, made.parts, made.activity, exposed=made.exposed)
+
+    def _matmul(
+        self,
+        m: Number,
+        k: Number,
+        n: Number,
+        count: Number,
+        dtype: str,
+        weights: str,
+        activations: str,
+        tiles: Tiles | None,
+        read_weights: bool,
+        stationary: str,
+    ) -> _Work:
+        """The engines' work of ``matmul``."""
         e = self.engines.of("matmul")
         sizes = (BYTES[activations], BYTES[weights], BYTES[activations])
         t = chosen(e, m, k, n, sizes) if tiles is None else given(e, tiles, m, k, n, sizes)
         loaded = t.weights if read_weights else 0.0
         passed = self._passed(count * (m * k + m * n) * BYTES[activations])
         read, written = count * passed * t.read, count * passed * t.written
-        vector = [e.vector(count * m * n * t.evictions, width=e.bank)]
+        evicted = count * m * n * t.evictions
+        added = tiles is not None  # blocks of k, whose sums VectorE adds up in SBUF
+        vector = [e.vector(evicted if added else evicted / 2, width=e.bank, what="VectorE evicts")]
+        scalar = e.scalar(0.0 if added else evicted / 2, width=e.bank, what="ScalarE evicts")
         converted: Number = 0.0
-        mixed = weights.startswith("mx") and e.product(dtype).startswith("mx")  # MX operands of any width mix
-        if BYTES[weights] < BYTES[dtype] and not mixed:  # stored narrower than products run: dequantised on the way
+        if _converted(weights, dtype, e):
             converted = converted + count * k * n
             vector.append(e.vector(count * k * n, width=e.bank, lanes="narrow", what="VectorE dequantise"))
         if BYTES[dtype] < BYTES[activations] and BYTES[dtype] < 2:
@@ -74,30 +106,46 @@ class NeuronOps:
             ("w in", count * loaded, count * t.rows[1] * read_weights),
             ("y out", written, count * passed * t.rows[2]),
         )  # fmt: skip
-        parts = [self._products(m, k, n, count, dtype, e), total("VectorE", vector), moved]
+        products = self._products(m, k, n, count, dtype, e, stationary)
+        parts = (e.ramp(products) if self.alone else products, total("VectorE", vector), scalar, moved)
         activity = Activity(
-            macs={e.product(dtype): count * m * k * n}, vector=count * m * n * t.evictions + converted,
+            macs={e.product(dtype): count * m * k * n}, vector=evicted + converted,
             memory={
-                "hbm": size, "psum": count * m * n * t.evictions * BYTES["fp32"] * 2,
+                "hbm": size, "psum": evicted * BYTES["fp32"] * 2,
                 "sbuf": size + self._sbuf_operands(m, k, n, count, dtype),
             },
             written=written,
         )  # fmt: skip
-        return self._kernel(what, parts, activity, first=t.first, last=t.last)
+        # TensorE has what came before by the time the last load is there; its last tile leaves PSUM after that.
+        each = np.maximum(size / np.maximum(count, 1.0), 1.0)
+        load = np.minimum(e.partitions * LOAD / each, 1.0) / np.maximum(count, 1.0)
+        last = 1.0 / np.maximum(count * whole(m, e.partitions) * whole(n, e.bank), 1.0)
+        return _Work(parts, activity, (load, last, last, np.minimum((t.first + t.last) / each, 1.0)))
 
     def _passed(self, size: Number) -> Number:
         """1 where activations of ``size`` bytes go through HBM: always for a kernel by itself."""
         return 1.0 if self.alone else self.engines.spilled(size)
 
     def _products(
-        self, m: Number, k: Number, n: Number, count: Number, dtype: str, engines: Engines | None = None
+        self,
+        m: Number,
+        k: Number,
+        n: Number,
+        count: Number,
+        dtype: str,
+        engines: Engines | None = None,
+        stationary: str = "",
     ) -> Cost:
-        """TensorE with x stationary (128 rows of it while w streams) or w stationary, whichever takes fewer cycles."""
+        """TensorE with x stationary (128 rows of it while w streams) or w; if not said, what takes fewer cycles."""
         e = engines or self.engines
         deep = whole(k, e.depth(dtype))
         by_rows, by_columns = deep * whole(m, e.partitions), deep * whole(n, e.partitions)
         rows, columns = whole(n, e.bank), whole(m, e.bank)
         wide = by_rows * e.issue(n, rows, dtype) <= by_columns * e.issue(m, columns, dtype)
+        if stationary == "few":  # rows of one tile stay: the weights come more slowly than TensorE takes them
+            wide = wide | (np.asarray(m) <= e.partitions)
+        elif stationary:
+            wide = np.full_like(wide, stationary == "x")
         moving = np.where(wide, by_rows * n, by_columns * m)
         instructions = np.where(wide, by_rows * rows, by_columns * columns)
         return e.tensor(dtype, count * moving, count * instructions)
@@ -113,18 +161,31 @@ class NeuronOps:
         parts: Sequence[Cost],
         activity: Activity,
         *,
-        first: Number = 0.0,
-        last: Number = 0.0,
+        exposed: Sequence[Number] = (),
         serial: bool = True,
+        moves: int = 2,
+        table: bool = False,
     ) -> OpCost:
-        """Engines side by side, and what no overlap hides (nothing without work)."""
+        """Engines side by side, and what no overlap hides (nothing without work).
+
+        ``exposed``: of each engine, the part of its work before the others can begin and after they have ended;
+        ``moves``: DMAs that follow one another at the ends; ``table``: ScalarE loads one.
+        """
         busy = longest("engines", parts)
         present = np.where(np.asarray(busy.value) > 0, 1.0, 0.0)
         if not serial:
             return OpCost(time=busy.named(what), activity=activity, launches=0.0)
-        before = self.engines.fill(first, last, present) if self.alone else self.engines.handover(present)
-        time = total(what, [busy, before])
-        return OpCost(time=time, activity=activity, launches=present)
+        if self.alone:
+            # Of the longest engine all is counted already.
+            ends = [
+                scaled(f"{part.what}, ends", part, np.where(np.asarray(part.value) >= busy.value, 0.0, share))
+                for part, share in zip(parts, exposed, strict=False)
+            ]
+            fill = self.engines.fill(present, moves=moves, table=table)
+            before = total("first tile in, last tile out", [fill, *ends])
+        else:
+            before = self.engines.handover(present)
+        return OpCost(time=total(what, [busy, before]), activity=activity, launches=present)
 
     def experts(
         self,
@@ -139,17 +200,17 @@ class NeuronOps:
         weights: str,
         activations: str = "bf16",
     ) -> OpCost:
-        """One product per active expert, up (and gate) and down; each active expert's weights are read once."""
+        """Up (and gate) and down of every active expert in one kernel; each one's weights are read once."""
         rows = np.maximum(np.asarray(tokens, dtype=np.float64) / np.maximum(active, 1.0), 1.0)
         wide = 2.0 * n if gated else n
         kernels = NeuronOps(self.engines.of("experts").rank, alone=self.alone)
-        up = kernels.matmul(
-            what=f"{what} up", m=rows, k=k, n=wide, count=active, dtype=dtype, weights=weights, activations=activations
-        )
-        down = kernels.matmul(
-            what=f"{what} down", m=rows, k=n, n=k, count=active, dtype=dtype, weights=weights, activations=activations
-        )
-        return together(what, [up, down])
+        up = kernels._matmul(rows, k, wide, active, dtype, weights, activations, None, True, "w")
+        down = kernels._matmul(rows, n, k, active, dtype, weights, activations, None, True, "x")
+        names = ("TensorE", "VectorE", "ScalarE", "DMA")
+        parts = [
+            total(name, [one, two]) for name, one, two in zip(names, up.parts, down.parts, strict=True)
+        ]  # fmt: skip
+        return kernels._kernel(what, parts, up.activity + down.activity, exposed=down.exposed, table=True)
 
     def attention(
         self,
@@ -205,8 +266,7 @@ class NeuronOps:
             memory={"hbm": size, "sbuf": size + 2 * elements * BYTES[dtype], "psum": 4 * elements * BYTES["fp32"]},
             written=transfers[1][1] * v_dim / (qk_dim + v_dim),
         ).scaled(times)  # fmt: skip
-        tile = e.partitions * v_dim * BYTES[dtype]
-        return self._kernel(what, parts, activity, first=tile, last=tile)
+        return self._kernel(what, parts, activity)
 
     def _attention_bytes(
         self,
@@ -252,10 +312,12 @@ class NeuronOps:
         dtype: str,
         fused: bool = False,
         row: Number | None = None,
+        copies: Number = 0.0,
     ) -> OpCost:
         """VectorE and ScalarE side by side with the tensors' way through SBUF (none of it when fused).
 
-        ``row``: columns that one partition holds, one DMA descriptor moves and one instruction takes (2,048 if none).
+        ``row``: columns that one partition holds, one DMA descriptor moves and one instruction takes (2,048 if none);
+        ``copies``: passes of ScalarE that need no function.
         """
         e = self.engines
         tensors = elements * (reads + writes) * BYTES[dtype]
@@ -264,16 +326,23 @@ class NeuronOps:
         columns = 4 * e.bank if row is None else row
         parts = [
             e.vector(elements * vector, width=columns, lanes="wide"),
-            e.scalar(elements * transcendental, width=columns),
+            e.scalar(elements * (transcendental + copies), width=columns),
             e.dma(("tensors", size, size / (columns * BYTES[dtype]))),
         ]
         activity = Activity(
-            vector=elements * vector, scalar=elements * transcendental,
+            vector=elements * vector, scalar=elements * (transcendental + copies),
             memory={"hbm": size, "sbuf": size + tensors},
             written=passed * elements * writes * BYTES[dtype],
         )  # fmt: skip
-        tile = np.minimum(elements, e.partitions * columns) * BYTES[dtype]
-        return self._kernel(what, parts, activity, first=tile * (reads > 0), last=tile * (writes > 0), serial=not fused)
+        most = 1.0 / CUTS if row is None else 1.0
+        tile = np.minimum(e.partitions * columns / np.maximum(elements, 1.0), most)
+        # The last tile's passes are hidden while the one before it is stored.
+        passes = np.asarray(parts[0].value + parts[1].value)
+        stored = np.asarray(parts[2].value) * writes / np.maximum(reads + writes, 1.0)
+        hidden = np.where(tile < 1, stored, 0.0)
+        shown = tile * np.maximum(1.0 - hidden / np.maximum(passes, 1e-12), 0.0)
+        table = bool(np.any(np.asarray(transcendental) > 0))
+        return self._kernel(what, parts, activity, exposed=(shown, shown, tile), serial=not fused, table=table)
 
     def scan(
         self,
@@ -341,7 +410,16 @@ class NeuronOps:
         """HBM to HBM: every byte crosses the DMA engines once and the HBM twice."""
         e = self.engines
         moved = [e.dma(("bytes", size, size / (4 * e.bank * BYTES["fp32"]))), e.hbm(2 * size)]
-        return self._kernel(what, moved, Activity(memory={"hbm": 2 * size}, written=size))
+        return self._kernel(what, moved, Activity(memory={"hbm": 2 * size}, written=size), moves=1)
+
+
+def _converted(weights: str, dtype: str, engines: Engines) -> bool:
+    """Whether weights stored narrower than products run have to be widened first.
+
+    TensorE takes operands of different dtypes (FP8 beside bf16), and MX formats of any width side by side.
+    """
+    mixed = weights.startswith("mx") and engines.product(dtype).startswith("mx")
+    return BYTES[weights] < BYTES[dtype] and not mixed and weights != "fp8"
 
 
 def _pairs(queries: Number, keys: Number, causal: bool, block: float) -> Number:

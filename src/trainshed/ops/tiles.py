@@ -52,14 +52,13 @@ def given(engines: Engines, tiles: Tiles, m: Number, k: Number, n: Number, sizes
 def chosen(engines: Engines, m: Number, k: Number, n: Number, sizes: tuple[float, ...]) -> Traffic:
     """The traffic of a good kernel: results stay on chip while their block lasts, operands that fit are read once.
 
-    Half of SBUF holds fp32 results of a block, a quarter each operand. Eight PSUM banks hold 1,024 rows of results
-    over the whole contraction; more rows are added up in SBUF, once per 1,024 of k. Weights are laid out beforehand
+    Half of SBUF holds a block of one operand, a quarter each of the others; eight PSUM banks hold the results of a
+    block over the whole contraction, so that every element leaves PSUM once. Weights are laid out beforehand
     so that a partition finds runs of 4 KiB, activations come in runs of 2,048 columns.
     """
     x, w, y = sizes
     part, bank = engines.partitions, engines.bank
     sbuf = float(engines.core.sbuf.value)
-    psum_rows = part * float(engines.core.psum_banks.value)
     area = sbuf / 2 / 4
     side = np.floor(np.sqrt(area) / part) * part
     block_n = np.maximum(side, area / (np.maximum(whole(m, part), 1.0) * part))
@@ -72,7 +71,7 @@ def chosen(engines: Engines, m: Number, k: Number, n: Number, sizes: tuple[float
     rows = (reads * m * whole(k, wide), weight_rows, m * whole(n, wide))
     return Traffic(
         read=reads * m * k * x, weights=weight_reads * k * n * w, written=m * n * y, rows=rows,
-        evictions=np.where(np.asarray(m) <= psum_rows, 1.0, whole(k, psum_rows)),
+        evictions=1.0,
         first=part * (np.minimum(m, part) * x + np.minimum(n, bank) * w),
         last=np.minimum(m, part) * np.minimum(n, bank) * y,
     )  # fmt: skip
