@@ -39,6 +39,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--resume", action="store_true", help="only cases that have no outcome yet")
     made.add_argument("--workers", type=int, default=2)
     made.add_argument("--timeout", type=float, default=300.0, help="seconds a case may take")
+    made.add_argument(
+        "--time", action="store_true", help="find the time of every launch, too, and hold it to its bounds"
+    )
     made.add_argument("--platform", default="trn3", choices=("trn2", "trn3"))
     made.add_argument("--results", type=Path, help="where outcomes are kept (default: build/conformance/…)")
     made.add_argument("--page", type=Path, help="write the table to this file")
@@ -75,6 +78,8 @@ def command(options: argparse.Namespace, results: Path, work: Path) -> list[str]
         "-o", f"artifacts_dir={work / 'artifacts'}", "--log-level=ERROR", "--show-capture=no", "--tb=no",
         "--conformance-results", str(results), "--conformance-timeout", str(options.timeout),
     ]  # fmt: skip
+    if options.time:
+        arguments.append("--conformance-time")
     if not options.all:
         arguments += ["-m", "fast"]
     if options.only_failed or options.resume:

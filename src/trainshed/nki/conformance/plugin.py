@@ -16,6 +16,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -25,10 +26,15 @@ import pytest
 
 from trainshed.nki.conformance import suite
 from trainshed.nki.conformance.standins import install
+from trainshed.nki.conformance.timed import Times, timed
 
 install()
 # The suite was written for NKI 0.3, and its references quantise as that release did.
 os.environ.setdefault("TRAINSHED_QUANTIZE_RULE", "0.4")
+
+
+#: The times of a case's launches.
+_TIMES = pytest.StashKey[Times]()
 
 
 class CaseTimeoutError(Exception):
@@ -49,6 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--conformance-only", default=None, help="run only the cases listed in this file")
     group.addoption("--conformance-except", default=None, help="run all but the cases listed in this file")
     group.addoption("--conformance-timeout", type=float, default=0.0, help="seconds a case may take; 0: no limit")
+    group.addoption("--conformance-time", action="store_true", help="find the time of every launch of a case, too")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -86,10 +93,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Stop a case, and the cores it runs, when its time is over."""
-    seconds = item.config.getoption("--conformance-timeout")
+    """Run a case within its time, and find the time of its launches where asked."""
+    with _limit(item.config.getoption("--conformance-timeout")):
+        if not item.config.getoption("--conformance-time"):
+            return (yield)
+        with timed() as times:
+            item.stash[_TIMES] = times
+            return (yield)
+
+
+@contextmanager
+def _limit(seconds: float) -> Iterator[None]:
+    """Stop a case, and the cores it runs, when its time is over (0: never)."""
     if not seconds:
-        return (yield)
+        yield
+        return
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         error = type("CaseTimeoutError", (CaseTimeoutError,), {"__str__": lambda _: f"takes longer than {seconds:g} s"})
@@ -104,7 +122,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds, 5.0)
     try:
-        return (yield)
+        yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -112,8 +130,10 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:
-    """Keep the first cause of a failure, not the suite's wrapping of it."""
+    """Keep the first cause of a failure, not the suite's wrapping of it, and the time of what was launched."""
     report = yield
+    if call.when == "call" and _TIMES in item.stash:
+        report.conformance_time = item.stash[_TIMES].to_json()
     if call.excinfo is not None and not report.skipped:
         report.conformance_cause = cause(call.excinfo.value)
     return report
@@ -167,7 +187,7 @@ class _Recorder:
         why = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
         self._append({
             "case": report.nodeid, "outcome": outcome, "seconds": round(self._seconds.pop(report.nodeid), 3),
-            "cause": getattr(report, "conformance_cause", why),
+            "cause": getattr(report, "conformance_cause", why), **getattr(report, "conformance_time", {}),
         })  # fmt: skip
 
 

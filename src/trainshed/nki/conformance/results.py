@@ -38,6 +38,14 @@ class Outcome:
     seconds: float
     cause: str = ""
     """Of a failure the first error, of a skipped case the suite's reason."""
+    launches: int | None = None
+    """Of a case that was timed; None: it was not."""
+    time_s: float | None = None
+    """Of its slowest launch, on virtual NeuronCores."""
+    bounded: bool | None = None
+    """Whether every launch has a time, none below any of its bounds."""
+    timing_s: float = 0.0
+    """Of ``seconds``, those spent on finding times."""
 
     @property
     def module(self) -> str:
@@ -101,12 +109,30 @@ def page(outcomes: Mapping[str, Outcome], *, selection: str, facts: Mapping[str,
         f"**{passed:,} of {count:,} cases pass ({percent:.2f} %)**: {selection}.",
         "",
         *[f"- {name}: {value}" for name, value in facts.items()],
+        *_times([item for item in outcomes.values() if item.launches is not None]),
         *_skipped([item for item in outcomes.values() if item.selected and not item.counts]),
         "",
         *_modules(outcomes),
         *_failures([item for item in outcomes.values() if item.outcome == "failed"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _times(items: Sequence[Outcome]) -> list[str]:
+    """Of cases that were timed: how many launches' times there are, their range, and what finding them took."""
+    launched = [item for item in items if item.launches]
+    found = [item.time_s for item in launched if item.time_s is not None]
+    if not found:
+        return []
+    bounded = sum(item.time_s is not None and bool(item.bounded) for item in launched)
+    took, spent = sum(item.timing_s for item in items), sum(item.seconds for item in items)
+    others = len(items) - len(launched)
+    return [
+        f"- time on virtual NeuronCores: {len(found):,} of {len(launched):,} cases that launch kernels have one, "
+        f"{1e6 * min(found):.3g} µs to {1e3 * max(found):.3g} ms for the slowest launch; {bounded:,} are at or above "
+        f"all their bounds{f'; {others:,} launch nothing' if others else ''}; finding times took {took:.0f} s, "
+        f"{100 * took / (spent - took or 1.0):.1f} % more than the {spent - took:.0f} s of the same cases without"
+    ]
 
 
 def _skipped(items: Sequence[Outcome]) -> list[str]:
