@@ -299,3 +299,12 @@ def test_attention_never_gets_faster_by_growing(
     assert seconds(after) >= seconds(before) * (1 - 1e-12)
     pairs = np.minimum(queries * keys, queries * keys - min(queries, keys) * (min(queries, keys) - 1) / 2)
     assert engine(before, "ScalarE") >= sequences * heads * (pairs if causal else queries * keys) / (128 * 1.2e9)
+
+
+def test_operators_name_their_kernels(ops: DeviceOps) -> None:
+    engines = matmul(ops, 4096, 4096, 4096).time.children[0][1]
+    assert engines.kernel is not None
+    assert engines.kernel.family == "gemm.matmul"
+    assert {name: float(np.asarray(size)) for name, size in engines.kernel.tiles.items()} == {
+        "rows": 1024.0, "columns": 512.0, "of k": 4096.0,
+    }  # fmt: skip

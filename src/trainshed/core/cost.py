@@ -11,7 +11,7 @@ column of the very same tree. Costs of time are seconds; the same tree serves jo
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, reduce
 from types import CodeType
@@ -62,6 +62,16 @@ def evaluate(expression: str, names: dict[str, Any]) -> Number:
 
 
 @dataclass(frozen=True, eq=False)
+class Kernel:
+    """The kernel that an operator's cost is that of."""
+
+    family: str
+    """Name in the library of reference kernels, as ``gemm.matmul``, or of a room of it."""
+    tiles: Mapping[str, Number]
+    """What it works on at a time, in elements."""
+
+
+@dataclass(frozen=True, eq=False)
 class Cost:
     """A node: ``what`` it is, its value and unit, ``how`` it follows from children, constants and inputs."""
 
@@ -73,6 +83,8 @@ class Cost:
     constants: tuple[tuple[str, Constant], ...] = ()
     inputs: tuple[tuple[str, Number], ...] = ()
     expression: str = ""
+    kernel: Kernel | None = None
+    """Of an operator's engines: the kernel."""
 
     def at(self, index: tuple[int, ...] | int, shape: tuple[int, ...] | None = None) -> Cost:
         """The tree of one element (one plan) of an array-valued tree; ``min`` nodes keep only what was chosen."""
@@ -88,6 +100,9 @@ class Cost:
             return float(value) if np.ndim(value) == 0 else float(np.broadcast_to(value, shape)[index])
 
         children = tuple((name, child._at(index, shape, done)) for name, child in self.children)
+        kernel = self.kernel and replace(
+            self.kernel, tiles={name: pick(size) for name, size in self.kernel.tiles.items()}
+        )
         if self.how == "min":
             best = min(children, key=lambda c: float(c[1].value))
             picked = replace(self, how="sum", value=pick(self.value), children=(best,))
@@ -96,7 +111,9 @@ class Cost:
                 (name, c if np.ndim(c.value) == 0 else c.with_value(pick(c.value))) for name, c in self.constants
             )
             inputs = tuple((name, pick(v)) for name, v in self.inputs)
-            picked = replace(self, value=pick(self.value), children=children, constants=constants, inputs=inputs)
+            picked = replace(
+                self, value=pick(self.value), children=children, constants=constants, inputs=inputs, kernel=kernel
+            )
         done[id(self)] = picked
         return picked
 
@@ -113,6 +130,10 @@ class Cost:
     def used_constants(self) -> dict[str, Constant]:
         """Every constant the value rests on, by full name."""
         return {c.name: c for node in self.walk() for _, c in node.constants}
+
+    def by(self, family: str, tiles: Mapping[str, Number]) -> Cost:
+        """The same cost, with the kernel whose it is."""
+        return replace(self, kernel=Kernel(family, tiles))
 
     def named(self, what: str) -> Cost:
         """The same cost under another name."""

@@ -26,6 +26,10 @@ def tree(cost: Cost, *, name: str | None = None) -> dict[str, Any]:
     if is_formula:
         node |= {"formula": cost.formula_text(), "expression": cost.expression}
         node["inputs"] = {n: float(np.asarray(v)) for n, v in cost.inputs}
+    if cost.kernel is not None:
+        longest = max(cost.children, key=lambda pair: float(np.asarray(pair[1].value)))[1]
+        tiles = {name: float(np.asarray(size)) for name, size in cost.kernel.tiles.items()}
+        node["kernel"] = {"family": cost.kernel.family, "tiles": tiles, "bound": longest.what}
     return node
 
 

@@ -8,7 +8,7 @@ kernel is data in ``software``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ LOAD, CUTS = 4096, 2
 BACKWARD_ATTENTION, BACKWARD_SCAN = 2.5, 2.0
 
 
-@dataclass(frozen=True, kw_only=False, eq=False)
+@dataclass(frozen=True, eq=False)
 class _Work:
     """What the engines do for an operator."""
 
@@ -33,6 +33,8 @@ class _Work:
     activity: Activity
     exposed: tuple[Number, ...]
     """Of each engine, the part that no other hides."""
+    tiles: Mapping[str, Number]
+    """Of a block that the engines work on together."""
 
 
 @implements("neuroncore")
@@ -67,7 +69,8 @@ class NeuronOps:
         """TensorE over 128-row tiles, VectorE and ScalarE evicting PSUM, DMA of operands and result."""
         stationary = "few" if read_weights and dtype != "fp32" else ""
         made = self._matmul(m, k, n, count, dtype, weights, activations, tiles, read_weights, stationary)
-        return self._kernel(what, made.parts, made.activity, exposed=made.exposed)
+        family = "gemm.matmul_mx" if self.engines.product(dtype).startswith("mx") else "gemm.matmul"
+        return self._kernel(what, made.parts, made.activity, family, made.tiles, exposed=made.exposed)
 
     def _matmul(
         self,
@@ -120,7 +123,8 @@ class NeuronOps:
         each = np.maximum(size / np.maximum(count, 1.0), 1.0)
         load = np.minimum(e.partitions * LOAD / each, 1.0) / np.maximum(count, 1.0)
         last = 1.0 / np.maximum(count * whole(m, e.partitions) * whole(n, e.bank), 1.0)
-        return _Work(parts, activity, (load, last, last, np.minimum((t.first + t.last) / each, 1.0)))
+        ends = (load, last, last, np.minimum((t.first + t.last) / each, 1.0))
+        return _Work(parts, activity, ends, {"rows": t.block[0], "columns": t.block[1], "of k": t.block[2]})
 
     def _passed(self, size: Number) -> Number:
         """1 where activations of ``size`` bytes go through HBM: always for a kernel by itself."""
@@ -160,6 +164,8 @@ class NeuronOps:
         what: str,
         parts: Sequence[Cost],
         activity: Activity,
+        family: str = "",
+        tiles: Mapping[str, Number] | None = None,
         *,
         exposed: Sequence[Number] = (),
         serial: bool = True,
@@ -168,10 +174,12 @@ class NeuronOps:
     ) -> OpCost:
         """Engines side by side, and what no overlap hides (nothing without work).
 
-        ``exposed``: of each engine, the part of its work before the others can begin and after they have ended;
+        ``family`` and ``tiles``: the kernel of the library, if there is one, and what it works on at a time.
+        ``exposed``: of each engine, the part of its work before the others can begin and after they have ended.
         ``moves``: DMAs that follow one another at the ends; ``table``: ScalarE loads one.
         """
         busy = longest("engines", parts)
+        busy = busy.by(family, tiles or {}) if family else busy
         present = np.where(np.asarray(busy.value) > 0, 1.0, 0.0)
         if not serial:
             return OpCost(time=busy.named(what), activity=activity, launches=0.0)
@@ -210,7 +218,9 @@ class NeuronOps:
         parts = [
             total(name, [one, two]) for name, one, two in zip(names, up.parts, down.parts, strict=True)
         ]  # fmt: skip
-        return kernels._kernel(what, parts, up.activity + down.activity, exposed=down.exposed, table=True)
+        return kernels._kernel(
+            what, parts, up.activity + down.activity, "moe.few", up.tiles, exposed=down.exposed, table=True
+        )
 
     def attention(
         self,
@@ -266,7 +276,9 @@ class NeuronOps:
             memory={"hbm": size, "sbuf": size + 2 * elements * BYTES[dtype], "psum": 4 * elements * BYTES["fp32"]},
             written=transfers[1][1] * v_dim / (qk_dim + v_dim),
         ).scaled(times)  # fmt: skip
-        return self._kernel(what, parts, activity)
+        family = "attention.backward" if direction == "backward" else "attention"
+        sizes = {"queries": np.minimum(queries, e.partitions), "keys": np.minimum(keys, 2 * e.bank)}
+        return self._kernel(what, parts, activity, family, sizes)
 
     def _attention_bytes(
         self,
@@ -342,7 +354,10 @@ class NeuronOps:
         hidden = np.where(tile < 1, stored, 0.0)
         shown = tile * np.maximum(1.0 - hidden / np.maximum(passes, 1e-12), 0.0)
         table = bool(np.any(np.asarray(transcendental) > 0))
-        return self._kernel(what, parts, activity, exposed=(shown, shown, tile), serial=not fused, table=table)
+        sizes = {"partitions": e.partitions, "columns": columns}
+        return self._kernel(
+            what, parts, activity, "rowwise", sizes, exposed=(shown, shown, tile), serial=not fused, table=table
+        )
 
     def scan(
         self,
@@ -410,7 +425,7 @@ class NeuronOps:
         """HBM to HBM: every byte crosses the DMA engines once and the HBM twice."""
         e = self.engines
         moved = [e.dma(("bytes", size, size / (4 * e.bank * BYTES["fp32"]))), e.hbm(2 * size)]
-        return self._kernel(what, moved, Activity(memory={"hbm": 2 * size}, written=size), moves=1)
+        return self._kernel(what, moved, Activity(memory={"hbm": 2 * size}, written=size), "rowwise.copy", {}, moves=1)
 
 
 def _converted(weights: str, dtype: str, engines: Engines) -> bool:

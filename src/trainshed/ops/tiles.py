@@ -33,6 +33,8 @@ class Traffic:
     """Bytes that must arrive before the first matmul."""
     last: Number
     """Bytes that leave after the last one."""
+    block: tuple[Number, Number, Number]
+    """Rows, columns and contraction of a block of the result."""
 
 
 def given(engines: Engines, tiles: Tiles, m: Number, k: Number, n: Number, sizes: tuple[float, ...]) -> Traffic:
@@ -46,6 +48,7 @@ def given(engines: Engines, tiles: Tiles, m: Number, k: Number, n: Number, sizes
         rows=(reads * blocks_m * k, tiles.w_reads * blocks_n * k, blocks_n * m), evictions=blocks_k,
         first=part * (np.minimum(tiles.m, m) * x + np.minimum(tiles.n, n) * w),
         last=part * np.minimum(tiles.n, n) * y,
+        block=(np.minimum(tiles.m, m), np.minimum(tiles.n, n), np.minimum(tiles.k, k)),
     )  # fmt: skip
 
 
@@ -74,4 +77,5 @@ def chosen(engines: Engines, m: Number, k: Number, n: Number, sizes: tuple[float
         evictions=1.0,
         first=part * (np.minimum(m, part) * x + np.minimum(n, bank) * w),
         last=np.minimum(m, part) * np.minimum(n, bank) * y,
+        block=(np.minimum(m, part * float(engines.core.psum_banks.value)), np.minimum(n, bank), k),
     )  # fmt: skip

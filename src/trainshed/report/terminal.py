@@ -92,4 +92,7 @@ def _line(node: Mapping[str, Any], root: float, times: float) -> str:
     share = f" [dim]{100 * node['value'] * times / root:.1f} %[/]" if root else ""
     name = node.get("label", node["what"])
     how = f"= {node['expression']}" if node["how"] == "formula" else f"({node['how']})"
+    if kernel := node.get("kernel"):
+        tiles = ", ".join(f"{size:g} {tile}" for tile, size in kernel["tiles"].items())
+        how = f"kernel {kernel['family']}, {tiles} at a time, bound by {kernel['bound']}"
     return f"[bold]{name}[/] {units.format(node['value'], node['unit'])}{share} [dim]{how}[/]"
