@@ -198,11 +198,8 @@ class _Backward(nl.NKIObject):
     def keys_and_values(self, unit: Unit) -> None:
         """The tile's part of dv and dk, and the gradients of its scores turned."""
         weights, changes = self.tiles.pop(("weights", unit))
-        columns = parts(unit.width, PARTITIONS)
-        self._added("dv", unit, weights, self._query("do", unit))
         turned = bank(PARTITIONS, unit.width, changes.dtype)
-        for part in columns:
-            nisa.nc_transpose(dst=turned[:, part], data=changes[:, part])
+        self._added("dv", unit, weights, self._query("do", unit), (turned, changes))
         held = sbuf(changes.shape, changes.dtype)
         copied(held, turned, scalar=True)
         self.tiles["turned", unit] = held
@@ -211,8 +208,12 @@ class _Backward(nl.NKIObject):
             self._closed("dv", unit, 1.0, 2)
             self._closed("dk", unit, self.scale, 1)
 
-    def _added(self, name: str, unit: Unit, rows: Tensor, moving: Tensor) -> None:
-        """rowsᵀ · moving of each 128 keys, added up in PSUM over the block's queries."""
+    def _added(self, name: str, unit: Unit, rows: Tensor, moving: Tensor,
+               turned: tuple[Tensor, Tensor] | None = None) -> None:  # fmt: skip
+        """rowsᵀ · moving of each 128 keys, added up in PSUM over the block's queries.
+
+        Between them the second tile of ``turned`` is turned into the first, which NeuronCore-v4 does side by side.
+        """
         if (name, "started") not in self.tiles:
             self.tiles[name, "started"] = 0
             self.tiles[name] = bank(PARTITIONS, BANK // PARTITIONS * self.dim).reshape((PARTITIONS, -1, self.dim))
@@ -222,6 +223,8 @@ class _Backward(nl.NKIObject):
                 dst=self.tiles[name][:, index, :], stationary=rows[:, columns[index]], moving=moving,
                 accumulate=index < self.tiles[name, "started"],
             )  # fmt: skip
+            if turned is not None:
+                nisa.nc_transpose(dst=turned[0][:, columns[index]], data=turned[1][:, columns[index]])
         self.tiles[name, "started"] = max(self.tiles[name, "started"], len(columns))
 
     def _closed(self, name: str, unit: Unit, factor: float, place: int) -> None:

@@ -83,8 +83,8 @@ def steps(chunks: tuple[int, ...]) -> tuple[tuple[str, int, int], ...]:
     """What to do when, as (step, block, chunk), for blocks of so many chunks.
 
     Beside the ``scores`` of each chunk goes a chunk of the block before, whose maximum is known: its
-    ``exponentials``, the ``turn`` of the chunk before that one, the ``values`` of the one before. So every engine has
-    work in each turn that waits for nothing of the same turn.
+    ``exponentials``, the ``turn`` of the chunk before that one, the ``values`` of the third before. So every engine
+    has work in each turn that waits for nothing of the same turn, nor for what ends late in the one before.
     """
     order: list[tuple[str, int, int]] = []
     line = [(block, chunk) for block, count in enumerate(chunks) for chunk in range(count)]
@@ -96,7 +96,7 @@ def steps(chunks: tuple[int, ...]) -> tuple[tuple[str, int, int], ...]:
                 order += _behind(line, done)
                 done += 1
         known += count
-    for late in range(done, len(line) + 2):
+    for late in range(done, len(line) + 3):
         order += _behind(line, late)
     return tuple(order)
 
@@ -111,7 +111,7 @@ def schedule(heads: int, queries: int, keys: int, causal: bool) -> tuple[tuple[s
 
 def _behind(line: list[tuple[int, int]], at: int) -> list[tuple[str, int, int]]:
     """The steps of the ``at``-th turn that follow scores."""
-    found = (("exponentials", at), ("turn", at - 1), ("values", at - 2))
+    found = (("exponentials", at), ("turn", at - 1), ("values", at - 3))
     return [(step, *line[place]) for step, place in found if 0 <= place < len(line)]
 
 

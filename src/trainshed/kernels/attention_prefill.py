@@ -68,19 +68,26 @@ def prefill(qT: Tensor, kT: Tensor, v: Tensor, scale: float | None = None, causa
 
 
 def _run(at: Any, order: tuple[tuple[str, Block, int], ...]) -> None:
-    """Every step in its turn."""
-    for each in order:
-        step, block, chunk = each
+    """Every step in its turn; transposes and products of the same turn take turns on TensorE."""
+    for place in range(len(order)):
+        step, block, chunk = order[place]
         if step == "scores":
             at.scores(block, chunk)
         elif step == "exponentials":
             at.exponentials(block, chunk)
         elif step == "turn":
-            at.turn(block, chunk)
+            beside = order[place + 1]
+            at.turn(block, chunk, beside if _together(order[place], beside) else None)
         else:
-            at.values(block, chunk)
+            if not _together(order[place - 1], order[place]):
+                at.values(block, chunk)
             if chunk == len(block.keys) - 1:
                 at.finish(block)
+
+
+def _together(one: tuple[str, Block, int], two: tuple[str, Block, int]) -> bool:
+    """Whether a step turns probabilities, and the next multiplies those of an earlier chunk."""
+    return one[0] == "turn" and two[0] == "values" and one[1:] != two[1:]
 
 
 def _check(qT: Tensor, kT: Tensor, v: Tensor, causal: bool) -> None:
@@ -173,6 +180,8 @@ class _Prefill(nl.NKIObject):
             reduce_init=most if chunk else None, reduce_res_negate=last and self.generation < 4,
         )  # fmt: skip
         self.tiles["s", block.key, chunk] = scaled
+        if last and not block.first:
+            self.tiles["higher", block.key] = self._higher(block, most)
 
     def exponentials(self, block: Block, chunk: int) -> None:
         """Probabilities of a chunk and their running sum; of a later section also how much earlier sums shrink."""
@@ -180,7 +189,7 @@ class _Prefill(nl.NKIObject):
             most = self.tiles["most", block.key]
             self.tiles["total", block.key] = self._column("l", block) if block.first else sbuf(most.shape, nl.float32)
             if not block.first:
-                before, after = self._column("m", block), self._higher(block, most)
+                before, after = self._column("m", block), self.tiles.pop(("higher", block.key))
                 shrink = sbuf(most.shape, nl.float32)
                 self._exp(shrink, before, after, None, first=True)
                 nisa.tensor_copy(dst=before, src=after, engine=nisa.engine.vector)
@@ -216,13 +225,22 @@ class _Prefill(nl.NKIObject):
             reduce_res=total, reduce_cmd=nisa.reduce_cmd.reset_reduce if first else nisa.reduce_cmd.reduce,
         )  # fmt: skip
 
-    def turn(self, block: Block, chunk: int) -> None:
-        """The probabilities of a chunk with keys on partitions."""
+    def turn(self, block: Block, chunk: int, beside: tuple[str, Block, int] | None) -> None:
+        """The probabilities of a chunk with keys on partitions, and the values ``beside`` them, of an earlier chunk.
+
+        A transpose follows a product, so that on NeuronCore-v4 they run side by side.
+        """
         made = self.tiles.pop(("p", block.key, chunk))
         columns = parts(made.shape[1], PARTITIONS)
         turned = bank(PARTITIONS, made.shape[1], made.dtype)
-        for part in columns:
-            nisa.nc_transpose(dst=turned[:, part], data=made[:, part])
+        count = 0 if beside is None else self.tiles["t", beside[1].key, beside[2]].shape[1] // PARTITIONS
+        for index in range(max(len(columns), count)):
+            if index < len(columns):
+                nisa.nc_transpose(dst=turned[:, columns[index]], data=made[:, columns[index]])
+            if index < count and beside is not None:
+                self._product(beside[1], beside[2], index)
+        if beside is not None:
+            self.tiles.pop(("t", beside[1].key, beside[2]))
         held = sbuf(made.shape, made.dtype)
         copied(held, turned, scalar=on_scalar(self.generation, self.copies))
         self.copies += 1
@@ -230,16 +248,20 @@ class _Prefill(nl.NKIObject):
 
     def values(self, block: Block, chunk: int) -> None:
         """The chunk's probabilities times values, added up in PSUM over the section."""
-        turned, held = self.tiles.pop(("t", block.key, chunk)), self._chunk("v", block, chunk)
-        if chunk == 0:
+        turned = self.tiles["t", block.key, chunk]
+        for index in range(turned.shape[1] // PARTITIONS):
+            self._product(block, chunk, index)
+        self.tiles.pop(("t", block.key, chunk))
+
+    def _product(self, block: Block, chunk: int, index: int) -> None:
+        """The product of the chunk's ``index``-th 128 keys."""
+        if chunk + index == 0:
             self.tiles["o", block.key] = bank(PARTITIONS, self.qT.shape[1])
-        product = self.tiles["o", block.key]
-        columns = parts(turned.shape[1], PARTITIONS)
-        for index in range(len(columns)):
-            nisa.nc_matmul(
-                dst=product, stationary=turned[:, columns[index]], moving=held[:, index, :],
-                accumulate=chunk + index > 0,
-            )  # fmt: skip
+        turned, held = self.tiles["t", block.key, chunk], self._chunk("v", block, chunk)
+        nisa.nc_matmul(
+            dst=self.tiles["o", block.key], stationary=turned[:, index * PARTITIONS : (index + 1) * PARTITIONS],
+            moving=held[:, index, :], accumulate=chunk + index > 0,
+        )  # fmt: skip
 
     def finish(self, block: Block) -> None:
         """A section's products join the sums; after the last they are divided, and a full group is stored."""
