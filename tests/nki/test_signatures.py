@@ -131,7 +131,7 @@ LANGUAGE = {
     "print_prefix tensor": "device_print",
 }
 #: Parameters of ours after the vendor's: earlier releases had them, or they are ours and by keyword only.
-MORE = {"tensor_copy": "dtype=", "shared_constant": "dtype=", "simulate": "target= values= quantize_rule="}
+MORE = {"tensor_copy": "dtype=", "shared_constant": "dtype=", "simulate": "target= values= time= quantize_rule="}
 DTYPES = (
     "bool_ int8 int16 int32 uint8 uint16 uint32 float16 float32 bfloat16 tfloat32 float8_e4m3 float8_e4m3fn "
     "float8_e5m2 float8_e5m2_x4 float8_e4m3fn_x4 float8_e8m0fnu float4_e2m1fn_x4"
