@@ -170,28 +170,28 @@ class Call:
     ) -> Instruction:
         """Append the record. Call it once the rules hold and before operands are touched."""
         core = self.core
-        for item in (*reads, *writes):
-            if isinstance(item, NkiTensor):
-                if item.fault is not None:
-                    raise item.fault
-                if not core.options.precise:
-                    self._as_stored(item)
+        sources = [item for item in reads if isinstance(item, NkiTensor)]
+        targets = [item for item in writes if isinstance(item, NkiTensor)]
+        for item in (*sources, *targets):
+            if item.fault is not None:
+                raise item.fault
+            if not core.options.precise:
+                self._as_stored(item)
         record = Instruction(
             len(core.instructions), core.index, self.opcode, engine,
-            tuple(region(item) for item in reads if isinstance(item, NkiTensor)),
-            tuple(region(item) for item in writes if isinstance(item, NkiTensor)),
+            tuple([region(item) for item in sources]), tuple([region(item) for item in targets]),
             work, attributes or {}, self.source, self.name,
         )  # fmt: skip
         core.instructions.append(record)
         self.record = record
-        for item in writes:
-            if isinstance(item, NkiTensor):
-                item.storage.changed = True
-                if item.storage.lent:
-                    item.storage.own()
-                if item.storage.held:
-                    let_go(item.storage)
-                self.writes.append(item)
+        self.writes += targets
+        for item in targets:
+            storage = item.storage
+            storage.changed = True
+            if storage.lent:
+                storage.own()
+            if storage.held:
+                let_go(storage)
         return record
 
     def _as_stored(self, tensor: NkiTensor) -> None:
@@ -341,8 +341,9 @@ def array(tensor: NkiTensor) -> Array:
 
 def region(tensor: NkiTensor) -> Region:
     """The bytes a tensor names, for the record."""
+    storage, found = tensor.storage, tensor.indirection
     return Region(
-        tensor.storage.serial, tensor.storage.buffer, tensor.dtype, tensor.offset,
-        tuple(zip(tensor.strides, tensor.shape, strict=True)),
-        tensor.indirection.kind if tensor.indirection else None,
+        storage.serial, storage.buffer, tensor.dtype, tensor.offset,
+        tuple(zip(tensor.strides, tensor.shape)),  # noqa: B905 - as long as each other
+        None if found is None else found.kind,
     )  # fmt: skip

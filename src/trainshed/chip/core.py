@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -148,7 +149,7 @@ class NeuronCore:
         if shape[0] > self.target.partitions:
             raise fail("partitions", shape[0], f"at most {self.target.partitions}", "partitions")
         capacity = self.target.psum_row if buffer is MemoryRegion.psum else self.target.sbuf_row
-        row = int(np.prod(shape[1:])) * dtype.itemsize
+        row = math.prod(shape[1:]) * dtype.itemsize
         start = 0 if address is None else address[1]
         if start < 0 or start + row > capacity:
             raise fail("bytes per partition, up to", start + row, f"at most {capacity}", f"{buffer.value}-capacity")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from typing import NamedTuple
 
 from trainshed.core.errors import UserError
@@ -23,6 +24,7 @@ class Source(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
+@cache
 def ours(file: str) -> bool:
     """Whether a file is Trainshed's own."""
     return file.startswith(_PACKAGE) and not file.startswith(_KERNELS)

@@ -194,16 +194,17 @@ class NkiTensor(NoOperators, NKIObject):
         keys = key if isinstance(key, tuple) else (key,)
         for at, item in enumerate(keys):
             if item is Ellipsis:
-                keys = (*keys[:at], *[slice(None)] * (self.ndim - len(keys) + 1), *keys[at + 1 :])
+                keys = (*keys[:at], *[_ALL] * (self.ndim - len(keys) + 1), *keys[at + 1 :])
                 break
-        if len(keys) > self.ndim:
+        old_shape, old_strides = self.shape, self.strides
+        if len(keys) > len(old_shape):
             raise self._fail("indexing", "indices", len(keys), f"at most {self.ndim}")
         shape: list[int] = []
         strides: list[int] = []
         offset = self.offset
-        keep_first = self.buffer.on_chip
-        for dim, (size, stride) in enumerate(zip(self.shape, self.strides, strict=True)):
-            item = keys[dim] if dim < len(keys) else _ALL
+        keep_first = self.storage.buffer.on_chip
+        for dim, item in enumerate(keys):
+            size, stride = old_shape[dim], old_strides[dim]
             if type(item) is slice:
                 begin, stop = item.start, item.stop
                 if begin is None and stop is None and item.step is None:
@@ -235,6 +236,8 @@ class NkiTensor(NoOperators, NKIObject):
             offset += start * stride
             shape.append(count)
             strides.append(stride * step)
+        shape += old_shape[len(keys) :]
+        strides += old_strides[len(keys) :]
         least = 2 if keep_first else 1
         while len(shape) < least:
             shape.append(1)

@@ -18,9 +18,11 @@ class MemoryRegion(str, Enum):
     private_hbm = "private_hbm"
     shared_hbm = "shared_hbm"
 
-    @property
-    def on_chip(self) -> bool:
-        return self in (MemoryRegion.sbuf, MemoryRegion.psum)
+    on_chip: bool
+    """SBUF or PSUM (an attribute: every instruction asks)."""
+
+    def __init__(self, value: str) -> None:
+        self.on_chip = value in ("sbuf", "psum")
 
     def __str__(self) -> str:
         return self.value

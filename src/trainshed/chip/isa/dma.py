@@ -64,29 +64,32 @@ def _check_modes(call: Call, dge: _dge, priority: int | None, asked: engine, ind
 
 def runs(tensor: NkiTensor) -> tuple[int, int]:
     """Contiguous runs of a view, and the bytes of each: what descriptors a DMA needs at the least."""
-    length, expected = 1, 1
-    dims = list(zip(tensor.shape, tensor.strides, strict=True))
-    first = 1 if tensor.buffer.on_chip or _vector(tensor) else 0  # rows lie apart
-    for size, stride in reversed(dims[first:]):
-        if size == 1:
-            continue
-        if stride != expected:
-            break
-        length *= size
-        expected *= size
-    return math.prod(tensor.shape) // length, length * tensor.itemsize
+    shape, strides = tensor.shape, tensor.strides
+    length = 1
+    first = 1 if tensor.storage.buffer.on_chip or _vector(tensor) else 0  # rows lie apart
+    for dim in range(len(shape) - 1, first - 1, -1):
+        size = shape[dim]
+        if size != 1:
+            if strides[dim] != length:
+                break
+            length *= size
+    return math.prod(shape) // length, length * tensor.itemsize
 
 
 def _traffic(dst: NkiTensor, sources: Sequence[NkiTensor]) -> dict[str, int]:
     """What a DMA moves, in the record's words."""
-    count, size = max([runs(dst), *(runs(s) for s in sources)], key=lambda pair: pair[0])
+    count, size = runs(dst)
+    read, moved = 0, dst.nbytes
+    for source in sources:
+        more, each = runs(source)
+        if more > count:
+            count, size = more, each
+        if not source.storage.buffer.on_chip:
+            read += source.nbytes
     return {
-        "bytes": dst.nbytes,
-        "descriptors": count,
-        "descriptor_bytes": size,
-        "hbm_read": sum(s.nbytes for s in sources if not s.buffer.on_chip),
-        "hbm_write": 0 if dst.buffer.on_chip else dst.nbytes,
-    }
+        "bytes": moved, "descriptors": count, "descriptor_bytes": size, "hbm_read": read,
+        "hbm_write": 0 if dst.storage.buffer.on_chip else moved,
+    }  # fmt: skip
 
 
 def _vector(tensor: NkiTensor) -> bool:
