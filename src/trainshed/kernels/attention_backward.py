@@ -23,6 +23,7 @@ from trainshed.kernels.attention_tiles import (
     identity,
     multiple,
     parts,
+    ready_for_exp,
     result,
     same,
     softmax_scale,
@@ -111,6 +112,7 @@ class _Backward(nl.NKIObject):
         self.share = queries.shape[0] // keys.shape[0]
         self.keep = queries.shape[2] * PARTITIONS <= RESIDENT
         self.scale = scale
+        ready_for_exp()
         self.dim = queries.shape[3]
         self.dtype = queries.dtype
         self.ones: Tensor = identity(nl.bfloat16) if causal else None

@@ -22,6 +22,7 @@ from trainshed.kernels.attention_tiles import (
     identity,
     multiple,
     parts,
+    ready_for_exp,
     result,
     same,
     softmax_scale,
@@ -62,6 +63,8 @@ def decode(qT: Tensor, kT: Tensor, v: Tensor, scale: float | None = None, tokens
         for index in range(len(passes) + 2):
             if 1 <= index <= len(passes):
                 at.maxima(_after(own.start, passes[index - 1]))
+            if index >= 2:
+                at.sums(_after(own.start, passes[index - 2]))
             if index < len(passes):
                 at.scores(_after(own.start, passes[index]))
             if 1 <= index <= len(passes):
@@ -102,6 +105,7 @@ class _Decode(nl.NKIObject):
         self.tokens = tokens
         self.dim = qT.shape[0]
         self.rows = qT.shape[3]
+        ready_for_exp()
         self.q = loaded(qT)
         self.sizes = sizes(self.rows, kT.shape[3])
         self.blocks = parts(kT.shape[3] // PARTITIONS, self.sizes.tiles)
@@ -174,7 +178,7 @@ class _Decode(nl.NKIObject):
         self.tiles["diagonal", pairs.start] = diagonal
 
     def weights(self, pairs: slice) -> None:
-        """exp(scale · (scores - maximum)) of a pass, and the sum of each partition."""
+        """exp(scale · (scores - maximum)) of a pass."""
         scores = self.tiles.pop(("scores", pairs.start))
         diagonal = self.tiles.pop(("diagonal", pairs.start))
         heads, total, count = scores.shape[1], scores.shape[2], diagonal.shape[1]
@@ -188,9 +192,13 @@ class _Decode(nl.NKIObject):
                 dst=part, data1=part, data2=by_tile[:, :, block, :], op=nl.subtract, engine=nisa.engine.vector
             )
             nisa.activation(dst=weights[:, :, block, :], op=nl.exp, data=part, scale=self.scale)
-        sums = sbuf((PARTITIONS, heads, self.rows), nl.float32)
-        nisa.tensor_reduce(dst=sums, op=nl.add, data=weights.permute(BY_ROW), axis=3)
         self.tiles["weights", pairs.start] = weights
+
+    def sums(self, pairs: slice) -> None:
+        """The sum of each partition of a pass, while TensorE makes the scores of the next but one."""
+        weights = self.tiles["weights", pairs.start]
+        sums = sbuf((PARTITIONS, weights.shape[1], self.rows), nl.float32)
+        nisa.tensor_reduce(dst=sums, op=nl.add, data=weights.permute(BY_ROW), axis=3)
         self.tiles["sums", pairs.start] = sums
 
     def values(self, pairs: slice, out: Tensor, v_scale: float) -> None:

@@ -24,6 +24,7 @@ from trainshed.kernels.attention_tiles import (
     identity,
     multiple,
     parts,
+    ready_for_exp,
     result,
     same,
     softmax_scale,
@@ -119,6 +120,8 @@ class _Prefill(nl.NKIObject):
         """The first head of this core."""
         self.keep = kT.shape[2] <= RESIDENT
         self.generation = int(nisa.get_nc_version())
+        if self.generation < 4:
+            ready_for_exp()
         self.ones: Tensor = identity(nl.bfloat16) if causal else None
         self.mask: Tensor = above_diagonal(nl.bfloat16) if causal else None
         self.copies = 0

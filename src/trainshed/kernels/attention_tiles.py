@@ -86,6 +86,13 @@ def kept(data: Tensor, compare: Any, otherwise: float) -> Tensor:
     return made
 
 
+def ready_for_exp() -> None:
+    """ScalarE has its table of exp, loaded while the first operands are."""
+    one = sbuf((PARTITIONS, 1), nl.float32)
+    nisa.memset(dst=one, value=0.0)
+    nisa.activation(dst=one, op=nl.exp, data=one)
+
+
 def softmax_scale(scale: float | None, dim: int) -> float:
     """The factor of the scores: 1/√d unless given."""
     return 1.0 / math.sqrt(dim) if scale is None else float(scale)
