@@ -61,7 +61,7 @@ def test_accesses_that_share_bytes_keep_their_order_and_no_others_wait(steps):
         second = nl.ndarray((32, 64), dtype=nl.float32, buffer=nl.sbuf)
         nisa.memset(first, value=0.0)
         nisa.memset(second, value=0.0)
-        for turn, start, count, step in steps:
+        for turn, start, count, step in steps * 2:  # every part again
             source, target = (first, second) if turn else (second, first)
             columns = slice(4 * start, 4 * start + count * step, step)
             nisa.tensor_copy(dst=target[:, columns], src=source[:, columns])
@@ -72,6 +72,9 @@ def test_accesses_that_share_bytes_keep_their_order_and_no_others_wait(steps):
     launch = run(kernel, np.zeros((1, 1), np.float32))
     core = launch.cores[0]
     items, (waits, ordered) = core.instructions, edges(core)
+    whole = [[] for _ in items]
+    for later, earlier in zip(*(column.tolist() for column in dependencies(accesses(core), ROOM)), strict=True):
+        whole[later].append(earlier)
     for later, item in enumerate(items):
         for earlier in range(later):
             other = items[earlier]
@@ -80,8 +83,10 @@ def test_accesses_that_share_bytes_keep_their_order_and_no_others_wait(steps):
             share = any(meet(one, two) for one, two in pairs)
             if share:
                 assert reaches(ordered, later, earlier)
+                assert reaches(whole, later, earlier)
             else:
                 assert earlier not in waits[later]
+                assert earlier not in whole[later]
 
 
 @pytest.mark.parametrize(("first", "second", "separate"), [

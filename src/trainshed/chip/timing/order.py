@@ -35,6 +35,8 @@ class _Access(NamedTuple):
     time: int
     write: bool
     box: Box
+    filled: bool
+    """It touches every byte of its box."""
     region: Region
 
 
@@ -202,8 +204,7 @@ class _Histories:
             if known is None:
                 around = box(region, storage)
                 known = boxes[region[2:]] = (around, not region.indirect and _filled(region, around, storage))
-            item = _Access(place, int(columns.time[places[place]]), bool(write[place]), known[0], region)
-            found += live.add(item, item.write and known[1])
+            found += live.add(_Access(place, int(columns.time[places[place]]), bool(write[place]), *known, region))
         return np.array(found, np.int64).reshape(-1, 2)
 
 
@@ -213,38 +214,50 @@ class _Live:
     def __init__(self) -> None:
         self._writes: list[_Access] = []
         self._reads: list[_Access] = []
+        self._met: dict[object, bool] = {}
         self._again: dict[object, list[int]] = {}
         """By the part that was read since the last write: the writes that it waits for."""
 
-    def add(self, item: _Access, covers: bool) -> list[tuple[int, int]]:
-        """What an access waits for; one that a write ``covers`` wholly needs no more looking at."""
+    def add(self, item: _Access) -> list[tuple[int, int]]:
+        """What an access waits for; one that a write covers wholly needs no more looking at."""
         if not item.write:
             self._reads.append(item)
             known = self._again.get(item.region[2:])
             if known is not None:
                 return [(item.place, other) for other in known]
         found: list[tuple[int, int]] = []
-        self._writes = _left(item, covers, self._writes, found)
+        self._writes = self._left(item, self._writes, found)
         if item.write:
-            self._reads = _left(item, covers, self._reads, found)
+            self._reads = self._left(item, self._reads, found)
             self._writes.append(item)
             self._again.clear()
         else:
             self._again[item.region[2:]] = [other for _, other in found]
         return found
 
+    def _left(self, item: _Access, live: list[_Access], found: list[tuple[int, int]]) -> list[_Access]:
+        kept = []
+        for other in live:
+            if other.time != item.time and not apart(item.box, other.box):
+                if item.write and item.filled and inside(other.box, item.box):
+                    found.append((item.place, other.place))
+                    continue
+                if self._meet(item, other):
+                    found.append((item.place, other.place))
+            kept.append(other)
+        return kept
 
-def _left(item: _Access, covers: bool, live: list[_Access], found: list[tuple[int, int]]) -> list[_Access]:
-    kept = []
-    for other in live:
-        if other.time != item.time and not apart(item.box, other.box):
-            if covers and inside(other.box, item.box):
-                found.append((item.place, other.place))
-                continue
-            if item.region.indirect or other.region.indirect or meet(item.region, other.region):
-                found.append((item.place, other.place))
-        kept.append(other)
-    return kept
+    def _meet(self, one: _Access, two: _Access) -> bool:
+        """Whether accesses whose boxes meet share a byte: a matter of their patterns and of how far apart they are."""
+        a, b = one.region, two.region
+        if a.indirect or b.indirect or (one.filled and two.filled):
+            return True
+        sizes = itemsize(a), itemsize(b)
+        key = (b.offset * sizes[1] - a.offset * sizes[0], sizes, a.pattern, b.pattern)
+        known = self._met.get(key)
+        if known is None:
+            known = self._met[key] = meet(a, b)
+        return known
 
 
 def _are_tiles(regions: list[Region], storage: Storage) -> bool:
