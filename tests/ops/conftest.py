@@ -41,7 +41,7 @@ def neuroncore(**changes: Any) -> NeuronCore:
         "dma_fixed": number("neuron.dma_fixed", 2.4e-6, "s"),
         "dma_per_descriptor": number("neuron.dma_per_descriptor", 89e-9, "s"),
         "dma_queues": number("neuron.dma_queues", 16, "count"), "launch": number("neuron.launch", 7e-6, "s"),
-        "table_load": number("neuron.table_load", 1.3e-6, "s"), "dge_instruction": None,
+        "table_load": number("neuron.table_load", 1.3e-6, "s"), "dge_instruction": number("neuron.dge", 600e-9, "s"),
         "software_descriptor": number("neuron.software_descriptor", 10.4e-9, "s"), "tensor_ramp": None,
         "tensor_ramp_rate": None,
         "quantize_elements_per_cycle": None, "vector_exp_speedup": None,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from trainshed.core import UserError
+from trainshed.core import Constant, UserError
 from trainshed.hardware.schema import Chip
 from trainshed.ops.base import Rank
 from trainshed.ops.engines import Engines, whole
@@ -65,11 +67,23 @@ def test_cores_of_a_rank_split_the_work(v3: Chip) -> None:
 
 
 def test_exponentials_move_to_vector_where_it_has_them(v3: Chip, v4: Chip) -> None:
-    assert Engines(rank=Rank(chip=v3)).exponential(1e6)[0] is None
-    on_vector, on_scalar = Engines(rank=Rank(chip=v4)).exponential(128 * 1200)
-    assert on_vector is not None
-    assert on_vector.value == pytest.approx(1e-6 / 4)
-    assert on_scalar.what == "ScalarE copy"
+    older = Engines(rank=Rank(chip=v3)).exponential(128 * 1200, width=1200)
+    assert older.what == "ScalarE exponential"
+    assert older.value == pytest.approx(1e-6 + 104e-9)
+    newer = Engines(rank=Rank(chip=v4)).exponential(128 * 1200, width=1200)
+    assert newer.what == "VectorE exponential"
+    assert newer.value == pytest.approx(1e-6 / 4 + 104e-9)
+
+
+def test_transposes_beside_other_matmuls_are_still_issued(v3: Chip, v4: Chip) -> None:
+    hidden = Constant(name="hidden", value=1.0, unit="1", status="given", source="this test")
+    assert v4.neuron is not None
+    beside = replace(v4, neuron=replace(v4.neuron, background_transpose=hidden))
+    taken, issued = (
+        Engines(rank=Rank(chip=chip)).transpose("bf16", 12800, what="turned").value for chip in (v3, beside)
+    )
+    assert taken == pytest.approx(12800 / 2.4e9)
+    assert issued == pytest.approx(100 * 64 / 2.4e9)
 
 
 def test_quantising_uses_the_instruction_for_it(v3: Chip, v4: Chip) -> None:

@@ -91,15 +91,33 @@ def _rowwise() -> Iterator[Case]:
 
 
 def _attention() -> Iterator[Case]:
-    axes = ("heads", "kv_heads", "queries", "keys", "d")
-    square = _sizes(axes, (2, 1, 512, 512, 128), (1, 1, 2048, 2048, 128), (2, 2, 1024, 1024, 64))
-    cache = _sizes(
-        ("sequences", *axes[:2], *axes[3:]), (1, 8, 1, 4096, 128), (8, 8, 1, 2048, 128), (2, 32, 8, 4096, 64)
+    axes, cached = ("heads", "kv_heads", "queries", "keys", "d"), ("sequences", "heads", "kv_heads", "keys", "d")
+    square = _sizes(
+        axes, (2, 1, 512, 512, 128), (1, 1, 2048, 2048, 128), (2, 2, 1024, 1024, 64), (8, 2, 1024, 1024, 128)
     )
+    full = _sizes(
+        axes,
+        (4, 4, 128, 128, 128),
+        (8, 2, 128, 1024, 64),
+        (1, 1, 512, 4096, 128),
+        (2, 1, 256, 8192, 64),
+        (1, 1, 4096, 4096, 64),
+    )
+    causal = _sizes(
+        axes, (4, 2, 384, 640, 96), (4, 1, 256, 4096, 128), (1, 1, 4096, 4096, 128), (1, 1, 1024, 8192, 128)
+    )
+    back = _sizes(axes, (4, 1, 128, 2048, 128), (2, 1, 1024, 2048, 64))
+    few = _sizes(
+        cached, (1, 8, 1, 4096, 128), (8, 8, 1, 2048, 128), (2, 32, 8, 4096, 64), (1, 32, 8, 8192, 128),
+        (16, 8, 8, 1024, 128), (64, 8, 1, 512, 128), (1, 128, 8, 8192, 128), (1, 64, 4, 4096, 128),
+        (2, 16, 2, 4096, 64),
+    )  # fmt: skip
+    tokens = _sizes(cached, (1, 8, 1, 4096, 128), (4, 16, 4, 2048, 64), (2, 16, 4, 2048, 64), (8, 8, 2, 8192, 128))
     plans = [
-        ("attention.prefill", square + _sizes(axes, (1, 1, 512, 4096, 128)), ("bf16",)),
-        ("attention.prefill_causal", square, ("bf16",)), ("attention.backward", square[1:2], ("bf16",)),
-        ("attention.backward_causal", square[1:], ("bf16",)), ("attention.decode", cache, ("bf16", "fp8")),
+        ("attention.prefill", [*square[:3], *full], ("bf16",)),
+        ("attention.prefill_causal", [*square, *causal], ("bf16",)),
+        ("attention.backward", [*square[:3], *back], ("bf16",)), ("attention.backward_causal", square, ("bf16",)),
+        ("attention.decode", few, ("bf16", "fp8")), ("attention.decode_tokens", tokens, ("bf16",)),
     ]  # fmt: skip
     for kernel, shapes, dtypes in plans:
         for shape, dtype, target in product(shapes, dtypes, TARGETS):
@@ -161,10 +179,10 @@ def compare(case: Case) -> Agreement:
 
 
 def _largest(cost: Cost) -> str:
-    """The longest engine of an operator's tree."""
-    for _, child in cost.children:
-        if child.what == "engines":
-            return max(child.children, key=lambda pair: float(np.asarray(pair[1].value)))[1].what
+    """The longest engine of an operator's tree, of the plan that it chose."""
+    for node in cost.scalar().walk():
+        if node.what == "engines":
+            return max(node.children, key=lambda pair: float(np.asarray(pair[1].value)))[1].what
     return cost.what
 
 

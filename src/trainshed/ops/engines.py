@@ -92,10 +92,16 @@ class Engines:
         )  # fmt: skip
 
     def transpose(self, dtype: str, columns: Number, *, what: str) -> Cost:
-        """TensorE turning tiles of 128 x 128, ``columns`` columns in all; beside other matmuls where it can."""
+        """TensorE turning tiles of 128 x 128, ``columns`` columns in all; beside other matmuls where it can.
+
+        Even then it takes its turn to be issued, as every matmul does.
+        """
         each = self.tensor(dtype, columns, columns / self.partitions, what=what)
         hidden = self.core.background_transpose
-        return each if hidden is None else formula(what, "s", "(1 - hidden) * each", hidden=hidden, each=each)
+        if hidden is None:
+            return each
+        issued = self.tensor(dtype, 0.0, columns / self.partitions, what="issued")
+        return formula(what, "s", "max((1 - hidden) * each, issued)", hidden=hidden, each=each, issued=issued)
 
     def issue(self, columns: Number, instructions: Number, dtype: str) -> Number:
         """TensorE cycles of so many columns in so many matmuls, gaps included: what decides which operand moves."""
@@ -128,21 +134,34 @@ class Engines:
             cores=self.rank.cores,
         )  # fmt: skip
 
-    def exponential(self, elements: Number) -> tuple[Cost | None, Cost]:
-        """exp on VectorE where it has that instruction (NeuronCore-v4), else on ScalarE: (VectorE part, ScalarE part).
+    @property
+    def exp_on_vector(self) -> bool:
+        """VectorE has an instruction for exp (NeuronCore-v4)."""
+        return self.core.vector_exp_speedup is not None
 
-        Where VectorE takes the exp, ScalarE takes over one pass that copies the probabilities.
+    @property
+    def shared_psum(self) -> bool:
+        """VectorE and ScalarE take turns at PSUM (NeuronCore-v2, alone in having no engine that makes descriptors)."""
+        return self.core.dge_instruction is None
+
+    @property
+    def copies_on_scalar(self) -> float:
+        """The part of probabilities that ScalarE copies out of PSUM: as much as gives VectorE no more to do than it.
+
+        With exp on VectorE, all; where the two take turns at PSUM, all, as ScalarE is faster; else every other one.
         """
+        return 1.0 if self.exp_on_vector or self.shared_psum else 0.5
+
+    def exponential(self, elements: Number, *, width: Number) -> Cost:
+        """exp of ``elements`` on VectorE where it has that instruction, else on ScalarE."""
         speedup = self.core.vector_exp_speedup
-        passes = self.scalar(elements, width=self.bank)
         if speedup is None:
-            return None, passes
-        faster = formula(
-            "VectorE exponential", "s", "elements / (lanes * speedup * clock * cores)", elements=elements,
-            lanes=self.core.scalar_lanes["wide"], speedup=speedup, clock=self.core.scalar_clock,
-            cores=self.rank.cores,
+            return self.scalar(elements, width=width, what="ScalarE exponential")
+        return formula(
+            "VectorE exponential", "s", "(elements / (lanes * speedup * clock) + count * overhead) / cores",
+            elements=elements, lanes=self.core.scalar_lanes["wide"], speedup=speedup, clock=self.core.scalar_clock,
+            count=elements / (self.partitions * width), overhead=self.core.instruction_overhead, cores=self.rank.cores,
         )  # fmt: skip
-        return faster, passes.named("ScalarE copy")
 
     def quantise(self, elements: Number, dtype: str) -> Cost:
         """Making low-precision operands: QuantizeMX where there is one and the format is MX, else a VectorE pass."""

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trainshed.core import BYTES, Activity, Array, Cost, Number, longest, scaled, total
+from trainshed.core import BYTES, Activity, Cost, Number, cheapest, longest, scaled, total
 from trainshed.ops.base import OpCost, Rank, Tiles, implements
 from trainshed.ops.engines import Engines, whole
+from trainshed.ops.neuron_attention import Attention, backward, backward_transfers, prefill
+from trainshed.ops.neuron_decode import decode
 from trainshed.ops.tiles import chosen, given
 
 #: Bytes per partition that one DMA of weights moves, and tiles into which kernels cut tensors that have no rows.
@@ -168,6 +169,7 @@ class NeuronOps:
         tiles: Mapping[str, Number] | None = None,
         *,
         exposed: Sequence[Number] = (),
+        ends: Sequence[Cost] = (),
         serial: bool = True,
         moves: int = 2,
         table: bool = False,
@@ -175,7 +177,8 @@ class NeuronOps:
         """Engines side by side, and what no overlap hides (nothing without work).
 
         ``family`` and ``tiles``: the kernel of the library, if there is one, and what it works on at a time.
-        ``exposed``: of each engine, the part of its work before the others can begin and after they have ended.
+        ``exposed``: of each engine, the part of its work before the others can begin and after they have ended;
+        ``ends``: the same, all told.
         ``moves``: DMAs that follow one another at the ends; ``table``: ScalarE loads one.
         """
         busy = longest("engines", parts)
@@ -183,14 +186,16 @@ class NeuronOps:
         present = np.where(np.asarray(busy.value) > 0, 1.0, 0.0)
         if not serial:
             return OpCost(time=busy.named(what), activity=activity, launches=0.0)
-        if self.alone:
+        if self.alone and ends:
+            before = scaled("first tile in, last tile out", total("ends", ends), present)
+        elif self.alone:
             # Of the longest engine all is counted already.
-            ends = [
+            shown = [
                 scaled(f"{part.what}, ends", part, np.where(np.asarray(part.value) >= busy.value, 0.0, share))
                 for part, share in zip(parts, exposed, strict=False)
             ]
             fill = self.engines.fill(present, moves=moves, table=table)
-            before = total("first tile in, last tile out", [fill, *ends])
+            before = total("first tile in, last tile out", [fill, *shown])
         else:
             before = self.engines.handover(present)
         return OpCost(time=total(what, [busy, before]), activity=activity, launches=present)
@@ -240,77 +245,36 @@ class NeuronOps:
         paired: Number | None = None,
         direction: str = "forward",
     ) -> OpCost:
-        """Flash attention, tile by tile: scores, exp, transposed probabilities, values; only Q, K, V, O in HBM.
+        """Flash attention (``ops/neuron_attention.py``): in tiles of queries, or for a few queries keys on partitions.
 
-        TensorE: both products and the transpose of the probabilities. ScalarE: exp. VectorE: the running maximum and
-        the copy of the probabilities out of PSUM. Causal masks skip whole tiles above the diagonal.
-        """  # fmt: skip
+        Whichever takes less time; masks skip whole tiles above the diagonal.
+        """
         e = self.engines.of("attention")
-        shared, qk, v, decompress = _latent(queries, keys, qk_dim, v_dim, latent)
-        pairs = _pairs(queries, keys, causal, e.bank) if paired is None else paired
-        part = np.minimum(pairs / np.maximum(queries * keys, 1.0), 1.0)
-        rows = queries * heads / np.maximum(np.where(shared, 1.0, kv_heads), 1.0)
-        groups = sequences * np.where(shared, 1.0, kv_heads)
-        elements = sequences * heads * pairs
-        products = [
-            self._products(rows, qk, keys, groups * part, dtype, e).named("TensorE scores"),
-            self._products(rows, keys, v, groups * part, dtype, e).named("TensorE values"),
-            e.transpose(dtype, elements / e.partitions, what="TensorE transpose of probabilities"),
-            self._products(keys, latent, (qk_dim + v_dim) * heads, sequences * decompress, dtype, e).named(
-                "TensorE keys"
-            ),
-        ]
-        exp_vector, scalar = e.exponential(elements)
-        passes = [e.vector(elements, width=e.bank, what="VectorE maximum")]
-        passes.append(exp_vector or e.vector(elements, width=e.bank, what="VectorE copy of probabilities"))
-        dims = (qk_dim, v_dim, latent)
-        transfers = self._attention_bytes(sequences, queries, keys, heads, kv_heads, dims, dtype, kv)
-        size = transfers[0][1] + transfers[1][1]
-        parts = [total("TensorE", products), total("VectorE", passes), scalar, e.dma(*transfers)]
-        times = BACKWARD_ATTENTION if direction == "backward" else 1.0
-        if direction == "backward":
-            parts = [scaled(c.what, c, times) for c in parts]
-        macs = sequences * (heads * pairs * (qk + v) + decompress * keys * latent * (qk_dim + v_dim) * heads)
+        sizes = Attention(
+            engines=e, sequences=sequences, queries=queries, keys=keys, heads=heads, kv_heads=kv_heads, qk_dim=qk_dim,
+            v_dim=v_dim, causal=causal, dtype=dtype, kv=kv, latent=latent, paired=paired, alone=self.alone,
+        )  # fmt: skip
+        back = direction == "backward"
+        _, qk, v, decompress = sizes.layout
+        times = BACKWARD_ATTENTION if back else 1.0
+        elements = times * sequences * heads * sizes.pairs
+        (_, read, _), (_, own, _) = backward_transfers(sizes) if back else sizes.transfers()
+        macs = times * sequences * heads * sizes.pairs * (qk + v)
+        macs = macs + times * sequences * decompress * keys * latent * (qk_dim + v_dim) * heads
+        size = read + own
         activity = Activity(
             macs={e.product(dtype): macs}, vector=2 * elements, scalar=elements,
             memory={"hbm": size, "sbuf": size + 2 * elements * BYTES[dtype], "psum": 4 * elements * BYTES["fp32"]},
-            written=transfers[1][1] * v_dim / (qk_dim + v_dim),
-        ).scaled(times)  # fmt: skip
-        family = "attention.backward" if direction == "backward" else "attention"
-        sizes = {"queries": np.minimum(queries, e.partitions), "keys": np.minimum(keys, 2 * e.bank)}
-        return self._kernel(what, parts, activity, family, sizes)
-
-    def _attention_bytes(
-        self,
-        sequences: Number,
-        queries: Number,
-        keys: Number,
-        heads: Number,
-        kv_heads: Number,
-        dims: tuple[Number, Number, Number],
-        dtype: str,
-        kv: str,
-    ) -> list[tuple[str, Number, Number]]:
-        """DMA transfers of the cache, and of queries and outputs.
-
-        Of a cache a partition takes a run of consecutive keys of one head, so that rows are as long as the context
-        allows; keys that were just made (a prompt attending itself) come in rows of a token, or are still on chip.
-        """  # fmt: skip
-        qk_dim, v_dim, latent = dims
-        mla = np.asarray(latent) > 0
-        part = self.engines.partitions
-        fresh = np.asarray(queries) >= keys
-        cached = sequences * keys * np.where(mla, latent, kv_heads * (qk_dim + v_dim)) * BYTES[kv]
-        runs = np.where(mla, 1.0, 2.0 * kv_heads) * np.minimum(keys, part)
-        rows = sequences * np.where(fresh, np.minimum(2.0 * keys, runs), runs)
-        tokens = sequences * queries
-        own = tokens * heads * (qk_dim + v_dim) * BYTES[dtype]
-        passed = self._passed(own + np.where(fresh, cached, 0.0))
-        read = np.where(fresh, passed, 1.0)
-        return [
-            ("keys and values", read * cached, read * rows),
-            ("queries and outputs", passed * own, passed * 2.0 * tokens),
-        ]  # fmt: skip
+            written=own if back else own * v_dim / (qk_dim + v_dim),
+        )  # fmt: skip
+        found = [
+            self._kernel(what, plan.parts, activity, plan.family, plan.tiles, ends=plan.ends)
+            for plan in ([backward(sizes)] if back else [prefill(sizes), decode(sizes)])
+        ]
+        if len(found) == 1:
+            return found[0]
+        time = cheapest(what, [one.time for one in found])
+        return OpCost(time=time, activity=activity, launches=found[0].launches)
 
     def elementwise(
         self,
@@ -435,28 +399,3 @@ def _converted(weights: str, dtype: str, engines: Engines) -> bool:
     """
     mixed = weights.startswith("mx") and engines.product(dtype).startswith("mx")
     return BYTES[weights] < BYTES[dtype] and not mixed and weights != "fp8"
-
-
-def _pairs(queries: Number, keys: Number, causal: bool, block: float) -> Number:
-    """Query-key pairs of one head that are computed: all, or with a causal mask whole blocks up to the diagonal."""
-    if not causal:
-        return queries * keys
-    ramp = np.minimum(queries, keys)
-    diagonal = np.where(ramp > 1, ramp * np.minimum(keys, block) / 2, 0.0)
-    below: Number = np.minimum(queries * keys - ramp * (ramp - 1) / 2 + diagonal, queries * keys)
-    return below
-
-
-def _latent(
-    queries: Number, keys: Number, qk_dim: Number, v_dim: Number, latent: Number
-) -> tuple[NDArray[np.bool_], Array, Array, Array]:
-    """How multi-head latent attention runs: (cache shared by heads, score width, value width, keys decompressed).
-
-    A few queries attend in the latent space; many find it cheaper to expand the keys first. A prompt attending itself
-    has its keys expanded already (the model's own projection).
-    """
-    expand = np.where(np.asarray(queries) >= keys, 0.0, 1.0)
-    in_latent = queries * 2 * latent < queries * (qk_dim + v_dim) + expand * latent * (qk_dim + v_dim)
-    shared = (np.asarray(latent) > 0) & in_latent
-    decompress = np.where((np.asarray(latent) > 0) & ~in_latent, expand, 0.0)
-    return shared, np.where(shared, latent, qk_dim), np.where(shared, latent, v_dim), decompress
