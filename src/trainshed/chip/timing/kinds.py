@@ -80,7 +80,7 @@ def kinds(columns: Accesses, rates: Rates) -> Kinds:
     for item in columns.core.instructions:
         attributes = item.attributes
         key = (
-            item.opcode, item.engine, *item.work.values(), attributes.get("op"), attributes.get("transpose"),
+            item.opcode, id(item.engine), *item.work.values(), attributes.get("op"), attributes.get("transpose"),
             attributes.get("dge_mode"), attributes.get("queue"),
             *[(region[1], region[2], region[4], region[5]) for region in (*item.reads, *item.writes)],
         )  # fmt: skip

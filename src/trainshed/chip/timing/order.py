@@ -88,7 +88,10 @@ def apart(one: Box, two: Box) -> bool:
 
 def inside(one: Box, two: Box) -> bool:
     """Whether the first box lies in the second."""
-    return all(b[0] <= a[0] and a[1] <= b[1] for a, b in zip(one, two, strict=True))
+    for a, b in zip(one, two):  # noqa: B905, SIM110 - as above
+        if a[0] < b[0] or b[1] < a[1]:
+            return False
+    return True
 
 
 def _filled(region: Region, around: Box, storage: Storage) -> bool:
@@ -112,8 +115,9 @@ def dependencies(columns: Accesses, capacity: dict[str, int]) -> Edges:
     histories = _Histories(columns)
     found = [np.array(asked, np.int64).reshape(-1, 2), histories.edges()]
     found += [_hand_round(columns, histories, buffer, row) for buffer, row in capacity.items()]
-    pairs = np.unique(np.concatenate(found), axis=0)
-    return Edges(pairs[:, 0], pairs[:, 1])
+    pairs, count = np.concatenate(found), len(columns.core.instructions) or 1
+    later, earlier = np.divmod(np.unique(pairs[:, 0] * count + pairs[:, 1]), count)
+    return Edges(later, earlier)
 
 
 def needed(edges: Edges, kinds: Kinds) -> Edges:
@@ -299,7 +303,8 @@ def _hand_round(columns: Accesses, histories: _Histories, buffer: str, row: int)
 def _last_uses(times: list[int], items: Sequence[Instruction]) -> list[int]:
     """The last instruction of each engine that touches a storage, and every DMA that does."""
     last: dict[object, int] = {}
+    dma = engine.dma
     for time in times:
         on = items[time].engine
-        last[time if on is engine.dma else on.name] = time
+        last[time if on is dma else (id(on),)] = time
     return list(last.values())

@@ -85,6 +85,8 @@ class Stepper:
         self._run: Run | None = None
         self._seen: dict[object, tuple[int, int, int]] = {}
         """States of this run: moment, instruction, and how much of the log was before."""
+        self._looked = 0
+        """Instructions stepped until the last look."""
         self.stepped = 0
         """Instructions that were placed one by one."""
 
@@ -155,6 +157,9 @@ class Stepper:
         if run is not self._run:
             self._run, self._log = run, []
             self._seen.clear()
+        elif self.stepped - self._looked < len(self._some) // 8:
+            return False  # a look takes the longer the more instructions wait
+        self._looked = self.stepped
         state = self._state(run, moment, i)
         known = self._seen.get(state)
         self._seen[state] = (moment, i, len(self._log))
