@@ -108,7 +108,7 @@ class Attention:
 
         Of a cache a partition takes a run of consecutive keys of one head, so that rows are as long as the context
         allows; keys that were just made come a thousand tokens at a time, or are still on chip. Of more keys than
-        stay in SBUF every thousand queries read their own.
+        stay in SBUF every thousand queries read their own. In a graph a row is all that a token has of a tensor.
         """
         mla = np.asarray(self.latent) > 0
         part, fresh = self.engines.partitions, np.asarray(self.queries) >= self.keys
@@ -131,8 +131,11 @@ class Attention:
             2.0 * np.minimum(tokens * self.heads, part),
             pieces * (np.minimum(self.qk_dim, part) + np.minimum(self.queries, part)),
         )
+        filled = cuts * lanes
+        if not self.alone:
+            rows, filled = np.minimum(rows, 2.0 * tokens), np.where(fresh, np.minimum(filled, 2.0 * tokens), filled)
         return [
-            ("keys and values", read * cached, read * cuts * lanes),
+            ("keys and values", read * cached, read * filled),
             ("queries and outputs", passed * own, passed * rows),
         ]  # fmt: skip
 
@@ -395,11 +398,12 @@ def backward_transfers(a: Attention) -> list[tuple[str, Number, Number]]:
     read = heads * (again * a.queries * (2 * d + 3 * v) + a.keys * (2 * d + v)) * size
     rows = heads * (again * q * (d + v + 3 * lanes) + k * (d + v + lanes) + lanes)
     written = (heads * a.queries * d + kv_heads * a.keys * (d + v)) * size
+    stored = (heads * q + 2 * kv_heads * k) * lanes
+    if not a.alone:
+        rows = np.minimum(rows, a.sequences * (5 * a.queries + 3 * a.keys))
+        stored = np.minimum(stored, a.sequences * (a.queries + 2 * a.keys))
     passed = a.spilled(read + written)
-    return [
-        ("operands", passed * read, passed * rows),
-        ("gradients", passed * written, passed * (heads * q + 2 * kv_heads * k) * lanes),
-    ]  # fmt: skip
+    return [("operands", passed * read, passed * rows), ("gradients", passed * written, passed * stored)]
 
 
 def _backward_ends(a: Attention, parts: list[Cost]) -> list[Cost]:
