@@ -40,12 +40,14 @@ def test_every_launch_is_timed_and_only_while_asked():
         np.testing.assert_array_equal(simulated(A), 2 * A)
         one = simulated.timing.seconds
         nki.simulate(double, target="trn2")(np.ones((128, 4096), np.float32))
+        nki.simulate(lambda a: None, target="trn2")(A)
     nki.simulate(double, target="trn2")(A)
-    assert len(times.seconds) == times.launches == 2
+    assert len(times.seconds) == times.launches == 3
+    assert times.seconds[2] == 0.0
     assert times.seconds[0] == one < times.seconds[1]
     kept = times.to_json()
     assert kept.pop("timing_s") >= 0
-    assert kept == {"launches": 2, "time_s": times.seconds[1], "bounded": True}
+    assert kept == {"launches": 3, "time_s": times.seconds[1], "bounded": True}
 
 
 def test_a_launch_without_time_fails_the_case_and_its_result_stays(monkeypatch):
@@ -60,6 +62,8 @@ def test_a_bound_over_the_time_or_a_time_that_is_none_is_told():
     assert broken(made(2e-6, tensor=1e-6, dma=3e-6)) == ["bound dma is 3e-06 s, over the time of 2e-06 s"]
     assert broken(made(2e-6, dma=float("nan"))) == ["bound dma is nan s, over the time of 2e-06 s"]
     assert broken(made(0.0)) == ["a launch takes 0.0 s"]
+    assert broken(made(0.0), executes=False) == []
+    assert broken(made(1e-6), executes=False) == ["a launch takes 1e-06 s"]
     assert broken(made(float("inf"))) == ["a launch takes inf s"]
 
 

@@ -44,7 +44,7 @@ class Times:
             self.wrong.append(f"{type(error).__name__} in {Path(place.filename).name}:{place.lineno}: {error}")
         else:
             self.seconds.append(found.seconds)
-            self.wrong += broken(found)
+            self.wrong += broken(found, any(len(column.core.instructions) for column in launch.columns))
         self.took += time.perf_counter() - start
 
     def to_json(self) -> dict[str, Any]:
@@ -55,9 +55,9 @@ class Times:
         }  # fmt: skip
 
 
-def broken(found: Timing) -> list[str]:
-    """What cannot be true of a launch's time, a sentence each."""
-    if not 0 < found.seconds < float("inf"):
+def broken(found: Timing, executes: bool = True) -> list[str]:
+    """What cannot be true of a launch's time, a sentence each; one that ``executes`` nothing takes none."""
+    if not 0 <= found.seconds < float("inf") or (found.seconds == 0) is executes:
         return [f"a launch takes {found.seconds} s"]
     return [
         f"bound {name} is {least:.6g} s, over the time of {found.seconds:.6g} s"
