@@ -25,7 +25,7 @@ class MemoryRegion(str, Enum):
         self.on_chip = value in ("sbuf", "psum")
 
     def __str__(self) -> str:
-        return self.value
+        return str.__str__(self)
 
 
 class engine(Enum):
