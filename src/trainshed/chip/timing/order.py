@@ -37,6 +37,10 @@ class _Access(NamedTuple):
     box: Box
     filled: bool
     """It touches every byte of its box."""
+    begin: int
+    """Byte of its storage."""
+    form: int
+    """A number per pattern and size of elements."""
     region: Region
 
 
@@ -200,14 +204,18 @@ class _Histories:
         regions = [columns.regions[i] for i in places.tolist()]
         if write.all() and _are_tiles(regions, storage):
             return np.zeros((0, 2), np.int64)
-        boxes: dict[object, tuple[Box, bool]] = {}
+        boxes: dict[object, tuple[Box, bool, int, int]] = {}
+        forms: dict[object, int] = {}
         found: list[tuple[int, int]] = []
         live = _Live()
         for place, region in enumerate(regions):
             known = boxes.get(region[2:])
             if known is None:
                 around = box(region, storage)
-                known = boxes[region[2:]] = (around, not region.indirect and _filled(region, around, storage))
+                size = itemsize(region)
+                form = forms.setdefault((size, region.pattern), len(forms))
+                filled = not region.indirect and _filled(region, around, storage)
+                known = boxes[region[2:]] = (around, filled, region.offset * size, form)
             found += live.add(_Access(place, int(columns.time[places[place]]), bool(write[place]), *known, region))
         return np.array(found, np.int64).reshape(-1, 2)
 
@@ -253,14 +261,12 @@ class _Live:
 
     def _meet(self, one: _Access, two: _Access) -> bool:
         """Whether accesses whose boxes meet share a byte: a matter of their patterns and of how far apart they are."""
-        a, b = one.region, two.region
-        if a.indirect or b.indirect or (one.filled and two.filled):
+        if one.region.indirect or two.region.indirect or (one.filled and two.filled):
             return True
-        sizes = itemsize(a), itemsize(b)
-        key = (b.offset * sizes[1] - a.offset * sizes[0], sizes, a.pattern, b.pattern)
+        key = (two.begin - one.begin, one.form, two.form)
         known = self._met.get(key)
         if known is None:
-            known = self._met[key] = meet(a, b)
+            known = self._met[key] = meet(one.region, two.region)
         return known
 
 
