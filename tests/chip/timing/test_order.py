@@ -9,9 +9,13 @@ import trainshed.nki as nki
 import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
 from trainshed.chip.accesses import accesses, meet
+from trainshed.chip.memory import Storage
+from trainshed.chip.record import Region
 from trainshed.chip.timing.kinds import kinds
 from trainshed.chip.timing.order import apart, box, dependencies, needed
 from trainshed.chip.timing.rates import rates
+from trainshed.chip.words import MemoryRegion
+from trainshed.numerics.formats import DType
 
 ROOM = {"sbuf": 1 << 18, "psum": 1 << 14}
 
@@ -124,7 +128,21 @@ def test_what_runs_over_rows_takes_whole_rows():
     launch = run(kernel, np.zeros((1, 1), np.float32))
     core = launch.cores[0]
     region = core.instructions[-1].writes[0]
-    assert box(region, next(s for s in core.storages if s.serial == region.storage)) == ((1, 4), (0, 16))
+    assert box(region, next(s for s in core.storages if s.serial == region.storage)) == ((1, 4), (0, 64))
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.lists(st.tuples(st.integers(-40, 40), st.integers(1, 4)), min_size=1,
+       max_size=3), st.sampled_from(["uint8", "bfloat16", "float32"])), min_size=2, max_size=2))  # fmt: skip
+def test_boxes_that_are_apart_share_no_byte(parts):
+    """Any patterns over a tensor in HBM, of its own dtype and of others."""
+    storage = Storage(7, (5, 6, 8), DType("bfloat16"), MemoryRegion.shared_hbm)
+    regions = []
+    for offset, pattern, dtype in parts:
+        reach = sum(stride * (count - 1) for stride, count in pattern if stride < 0)
+        regions.append(Region(7, MemoryRegion.shared_hbm, dtype, offset - reach, tuple(pattern)))
+    one, two = (box(region, storage) for region in regions)
+    if apart(one, two):
+        assert not meet(*regions)
 
 
 def test_memory_is_handed_round_when_it_is_full():

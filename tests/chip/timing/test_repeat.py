@@ -9,6 +9,7 @@ import trainshed.nki as nki
 import trainshed.nki.isa as nisa
 import trainshed.nki.language as nl
 from trainshed.chip.accesses import accesses
+from trainshed.chip.errors import NkiValidationError
 from trainshed.chip.timing.clock import clocks, program
 from trainshed.chip.timing.order import Edges
 from trainshed.chip.timing.rates import rates
@@ -73,19 +74,25 @@ def loops(draw):
     return draw(st.lists(st.tuples(body, st.integers(20, 60)), min_size=1, max_size=3)), draw(st.integers(256, 4096))
 
 
-def kernel_of(parts, width):
+def kernel_of(parts, width, tail=()):
+    """The loops, and a tail of instructions that read what the loops made."""
+
     def kernel(a):
         out = nl.ndarray((3, 128, width), dtype=nl.bfloat16, buffer=nl.shared_hbm)
         kept = [nl.ndarray((128, width), dtype=nl.bfloat16, buffer=nl.sbuf) for _ in range(3)]
         for tile in kept:
             nisa.memset(tile, value=0.0)
+        early = []
         for body, times in parts:
             for _ in range(times):
                 fresh = nl.ndarray((128, width), dtype=nl.bfloat16, buffer=nl.sbuf)
                 nisa.dma_copy(dst=fresh, src=a[0])
                 tiles = [*kept[:2], fresh]
+                early.append(fresh)
                 for kind, i, j in body:
                     apply(kind, tiles, i, j, a, out)
+        for kind, place, i in tail:
+            apply(kind, [kept[2], early[place % len(early)], kept[i]], 0, 1, a, out)
         return out
 
     return kernel
@@ -110,12 +117,32 @@ def apply(kind, tiles, i, j, a, out):
         nisa.tensor_copy(tiles[i][:, :128], product)
 
 
-@settings(max_examples=15, deadline=None)
-@given(loops(), st.sampled_from(["trn1", "trn2", "trn3"]))
-def test_any_loops_take_the_same_time_told_and_stepped(drawn, target):
+TAIL = st.lists(st.tuples(st.sampled_from(["add", "exp", "copy", "tanh"]), st.integers(0, 99), st.integers(0, 2)),
+                max_size=8)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(loops(), TAIL, st.sampled_from(["trn1", "trn2", "trn3"]))
+def test_any_loops_take_the_same_time_told_and_stepped(drawn, tail, target):
     parts, width = drawn
-    told, stepped = both(ran(kernel_of(parts, width), np.zeros((3, 128, width), BF16), target=target), target)
+    told, stepped = both(ran(kernel_of(parts, width, tail), np.zeros((3, 128, width), BF16), target=target), target)
     assert_same(told, stepped)
+
+
+def test_what_first_runs_after_a_loop_may_wait_for_its_middle():
+    def kernel(a):
+        tiles = []
+        for i in range(300):
+            tiles.append(nl.ndarray((128, 64), dtype=nl.bfloat16, buffer=nl.sbuf))
+            nisa.dma_copy(dst=tiles[-1], src=a[i])
+        for tile in tiles[100:150]:
+            nisa.activation(tile, op=nl.exp, data=tile)
+        return a
+
+    told, stepped = both(ran(kernel, np.zeros((300, 128, 64), BF16)))
+    assert_same(told, stepped)
+    assert told.stepped + told.told == len(told.start)
+    assert (told.end > 0).all()
 
 
 def test_two_cores_are_told_too():
@@ -200,4 +227,43 @@ def test_transposes_of_v4_run_beside_other_matmuls():
     turn = 128 / 2.4e9
     warm = 2 * 512 / 2.4e9  # all of it on the power ramp
     assert found["trn2"] == pytest.approx(warm + 2 * turn)
-    assert found["trn3"] == pytest.approx(warm + 64 / 2.4e9)
+    assert found["trn3"] == pytest.approx(warm + 2 * 64 / 2.4e9)
+
+
+def test_dmas_whose_descriptors_gpsimd_makes_let_others_pass():
+    def kernel(mode):
+        def body(a):
+            wide = nl.ndarray((128, 4096), dtype=nl.bfloat16, buffer=nl.sbuf)
+            nisa.dma_copy(dst=wide[:, ::2], src=a[0, :, ::2], dge_mode=mode)
+            for i in range(1, 6):
+                tile = nl.ndarray((128, 4096), dtype=nl.bfloat16, buffer=nl.sbuf)
+                nisa.dma_copy(dst=tile, src=a[i])
+            return a
+
+        return body
+
+    launch = ran(kernel(nisa.dge_mode.swdge), np.zeros((6, 128, 4096), BF16))
+    (clock,) = clocks([accesses(launch.cores[0])], rates("trn2"))
+    assert clock.start[1] == pytest.approx(rates("trn2").semaphore)
+    assert clock.start[0] > clock.start[1]
+
+
+def test_instructions_that_wait_for_each_other_are_one_sentence():
+    def kernel(a):
+        one = nl.ndarray((128, 64), dtype=nl.float32, buffer=nl.sbuf)
+        two = nl.ndarray((128, 64), dtype=nl.float32, buffer=nl.sbuf)
+        first = nisa.memset(one, value=0.0, engine=nisa.vector_engine)
+        second = nisa.memset(two, value=0.0, engine=nisa.gpsimd_engine)
+        first.depends_on(second)
+        if circle:
+            second.depends_on(first)
+        return a
+
+    for circle in (False, True):
+        launch = ran(kernel, np.zeros((4, 4), np.float32))
+        if circle:
+            with pytest.raises(NkiValidationError, match="waits for: 'an instruction that waits for it'"):
+                clocks([accesses(launch.cores[0])], rates("trn2"))
+        else:
+            (clock,) = clocks([accesses(launch.cores[0])], rates("trn2"))
+            assert clock.start[0] >= clock.ready[1]

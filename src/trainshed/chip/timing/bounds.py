@@ -35,8 +35,9 @@ def bounds(items: Sequence[Instruction], origins: Origins, clock: Clock, rates: 
         found["hbm"] = hbm_bytes(items) / rates.hbm_bandwidth
         found["dma_descriptors"] = float(descriptors.sum()) * rates.descriptor / rates.dma_engines
     if items:
-        whole = clock.ready - clock.release
-        whole[transfers] = np.minimum(whole[transfers], _alone(bytes_, descriptors, rates))
+        whole = clock.ready - clock.start  # without waits for an engine's way to memory
+        alone = np.minimum((clock.ready - clock.release)[transfers], _alone(bytes_, descriptors, rates))
+        whole[transfers] = alone
         tensor = np.zeros(len(items), bool)
         tensor[origins.on("tensor")] = True
         found["dependencies"] = chain(clock, whole, tensor)
@@ -56,14 +57,15 @@ def chain(clock: Clock, whole: Array, tensor: Array) -> float:
     without the latency of its results.
     """
     busy, lasts, on_tensor = (clock.end - clock.start).tolist(), whole.tolist(), tensor.tolist()
-    begins: list[float] = []
-    for i, earlier in enumerate(clock.waits):
+    begins = [0.0] * len(lasts)
+    waits = clock.waits
+    for i in np.argsort(clock.release, kind="stable").tolist():  # an author's edges may lead back in the program
         begin = 0.0
-        for j in earlier:
+        for j in waits[i]:
             moment = begins[j] + (busy[j] if on_tensor[i] and on_tensor[j] else lasts[j])
             if moment > begin:
                 begin = moment
-        begins.append(begin)
+        begins[i] = begin
     return float((np.array(begins) + whole).max(initial=0.0))
 
 

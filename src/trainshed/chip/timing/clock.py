@@ -14,11 +14,12 @@ from functools import cached_property
 import numpy as np
 
 from trainshed.chip.accesses import Accesses
+from trainshed.chip.errors import NkiValidationError, violation
 from trainshed.chip.timing.kinds import SECOND, Array, Kind, Kinds, interleaved, kinds
 from trainshed.chip.timing.order import Edges, dependencies, needed
 from trainshed.chip.timing.rates import Rates
 from trainshed.chip.timing.repeat import runs
-from trainshed.chip.timing.stepper import Program, Stepper
+from trainshed.chip.timing.stepper import DeadlockError, Program, Stepper
 
 Times = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -61,7 +62,10 @@ def clocks(columns: Sequence[Accesses], rates: Rates, *, repeat: bool = True) ->
     """
     made, edges = program(columns, rates)
     stepper = Stepper(made, rates, runs(made.kind, made.edges) if repeat else [])
-    stepper.run()
+    try:
+        stepper.run()
+    except DeadlockError as error:
+        raise _circle(columns, error.args[0]) from None
     count = len(columns)
     found = []
     names = [made.queues[kind.queue] for kind in made.kinds]
@@ -76,6 +80,16 @@ def clocks(columns: Sequence[Accesses], rates: Rates, *, repeat: bool = True) ->
             [names[kind] for kind in made.kind[mine].tolist()], edges[place],
         ))  # fmt: skip
     return found
+
+
+def _circle(columns: Sequence[Accesses], at: int) -> NkiValidationError:
+    """The error of instructions that wait for each other, from one of them."""
+    place, core = divmod(at, len(columns))
+    item = columns[core].core.instructions[place]
+    return violation(
+        item.opcode, "", "waits for", value="an instruction that waits for it", rule="depends-on", at=item.source,
+        expected="no circle of depends_on, with_schedule and data",
+    )  # fmt: skip
 
 
 def program(columns: Sequence[Accesses], rates: Rates) -> tuple[Program, list[Edges]]:

@@ -45,7 +45,7 @@ class _Access(NamedTuple):
 
 
 def box(region: Region, storage: Storage) -> Box:
-    """A box around a region: partitions and bytes on chip, the indices of a row-major tensor in HBM."""
+    """A box around a region: partitions and bytes on chip, indices of a row-major tensor in HBM, its last axis in bytes."""
     size = itemsize(region)
     lengths, steps = _axes(storage)
     if region.indirect:  # its place is found at run time
@@ -56,13 +56,12 @@ def box(region: Region, storage: Storage) -> Box:
         low.append(index)
     high = list(low)
     for stride, count in region.pattern:
-        reach = stride * size * (count - 1)
-        if reach:
-            axis = next(i for i, step in enumerate(steps) if abs(stride) * size >= step)
-            ends = low if reach < 0 else high
-            ends[axis] += int(reach / steps[axis])
+        ends, sign, left = (low, -1, -stride * size) if stride < 0 else (high, 1, stride * size)
+        for axis, step in enumerate(steps):  # a stride of some rows and some columns reaches along both
+            each, left = divmod(left, step)
+            ends[axis] += sign * each * (count - 1)
     high = [end + 1 for end in high]
-    high[-1] += max(size // steps[-1], 1) - 1
+    high[-1] += size - 1
     for axis in range(len(steps) - 1, 0, -1):  # what runs over the end of a row takes whole rows
         if high[axis] > lengths[axis] or low[axis] < 0:
             low[axis - 1] += low[axis] // lengths[axis]
@@ -72,14 +71,15 @@ def box(region: Region, storage: Storage) -> Box:
 
 
 def _axes(storage: Storage) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Lengths of a storage's axes, and bytes from one index to the next."""
+    """Lengths of a storage's axes (of the last in bytes), and bytes from one index to the next."""
     if storage.buffer.on_chip:
         return (storage.shape[0], storage.row), (storage.row, 1)
-    steps, step = [], storage.dtype.itemsize
-    for length in reversed(storage.shape):
+    lengths = [*storage.shape[:-1], storage.shape[-1] * storage.dtype.itemsize]
+    steps, step = [1], lengths[-1]
+    for length in reversed(lengths[:-1]):
         steps.append(step)
         step *= length
-    return storage.shape, tuple(reversed(steps))
+    return tuple(lengths), tuple(reversed(steps))
 
 
 def apart(one: Box, two: Box) -> bool:
@@ -98,16 +98,15 @@ def inside(one: Box, two: Box) -> bool:
     return True
 
 
-def _filled(region: Region, around: Box, storage: Storage) -> bool:
+def _filled(region: Region, around: Box) -> bool:
     """Whether a region touches every byte of its box."""
-    _, steps = _axes(storage)
     count = 1
     for low, high in around:
         count *= high - low
     touched = itemsize(region)
     for stride, size in region.pattern:
         touched *= size if stride else 1
-    return touched == count * steps[-1]
+    return touched == count
 
 
 def dependencies(columns: Accesses, capacity: dict[str, int]) -> Edges:
@@ -214,7 +213,7 @@ class _Histories:
                 around = box(region, storage)
                 size = itemsize(region)
                 form = forms.setdefault((size, region.pattern), len(forms))
-                filled = not region.indirect and _filled(region, around, storage)
+                filled = not region.indirect and _filled(region, around)
                 known = boxes[region[2:]] = (around, filled, region.offset * size, form)
             found += live.add(_Access(place, int(columns.time[places[place]]), bool(write[place]), *known, region))
         return np.array(found, np.int64).reshape(-1, 2)

@@ -38,9 +38,19 @@ def runs(kind: Array, edges: Edges) -> list[Run]:
     found.sort(key=lambda run: run.period * _PERIODS - (run.stop - run.start))
     taken: list[Run] = []
     for run in found:
-        if all(run.start >= other.stop or run.stop <= other.start for other in taken) and _same(kind, edges, run):
-            taken.append(run)
+        taken += [piece for piece in _free(run, taken) if _same(kind, edges, piece)]
     return sorted(taken)
+
+
+def _free(run: Run, taken: list[Run]) -> list[Run]:
+    """What others have left of a run, where it is long enough."""
+    pieces, start = [], run.start
+    for other in sorted(taken):
+        if other.stop > start and other.start < run.stop:
+            pieces.append(run._replace(start=start, stop=other.start))
+            start = other.stop
+    pieces.append(run._replace(start=start))
+    return [piece for piece in pieces if piece.stop - piece.start >= _PERIODS * piece.period]
 
 
 def _shapes(kind: Array, edges: Edges) -> Array:

@@ -26,6 +26,10 @@ class Program(NamedTuple):
     """Core per queue."""
 
 
+class DeadlockError(Exception):
+    """Instructions wait for each other; the argument is one of them."""
+
+
 class Ramp:
     """The power ramp of TensorE: after a window of time without work it is slow for as long.
 
@@ -73,7 +77,8 @@ class Stepper:
         left[behind[behind >= 0]] += 1
         self._behind, self._left = behind.tolist(), left.tolist()
         self._at, self._by = [0] * count, [-1] * count
-        self._heap = [(0, i) for i in np.flatnonzero((left == 0) & (program.kind >= 0)).tolist()]
+        self._heap = [(0, i, False) for i in np.flatnonzero((left == 0) & (program.kind >= 0)).tolist()]
+        """When instructions may start, or have made their descriptors."""
         self._some: set[int] = set()
         cores = max(program.cores, default=0) + 1
         self._dma = [DmaEngines(rates.dma_engines) for _ in range(cores)]
@@ -83,15 +88,19 @@ class Stepper:
         self._looks = {i: run for run in repeated for i in range(run.start + run.period, run.stop, run.period)}
         self._log: list[int] = []
         self._run: Run | None = None
+        self._beyond_of: dict[Run, dict[int, list[int]]] = {}
         self._seen: dict[object, tuple[int, int, int]] = {}
         """States of this run: moment, instruction, and how much of the log was before."""
         self._looked = 0
         """Instructions stepped until the last look."""
-        self.stepped = 0
-        """Instructions that were placed one by one."""
+        self.stepped = self.told = 0
+        """Instructions that were placed one by one, and that were told."""
 
     def run(self) -> None:
-        """Place every instruction."""
+        """Place every instruction.
+
+        Raises ``depends_on`` where instructions wait for each other.
+        """
         kinds, kind_of, cores = self._program.kinds, self._program.kind.tolist(), self._program.cores
         heap, looks, users, first, behind = self._heap, self._looks, self._users, self._first, self._behind
         left, at, by, some = self._left, self._at, self._by, self._some
@@ -100,30 +109,28 @@ class Stepper:
         settle = whole(max(self._rates.dma_fixed - self._rates.semaphore - self._rates.descriptor, 0.0))
         push, pop = heapq.heappush, heapq.heappop
         while heap:
-            moment, i = pop(heap)
-            if i in looks and self._tell(looks[i], moment, i):
+            moment, i, made = pop(heap)
+            if i in looks and not made and self._tell(looks[i], moment, i):
                 heap = self._heap
                 continue
+            kind = kinds[kind_of[i]]
+            if not made:
+                released[i], cause[i] = moment, by[i]
+                if kind.descriptors and kind.busy:
+                    push(heap, (moment + kind.busy, i, True))
+                    continue
             if self._run is not None:
                 self._log.append(i)
             self.stepped += 1
-            kind = kinds[kind_of[i]]
-            released[i], cause[i] = moment, by[i]
             if kind.descriptors:
-                free = moment + kind.busy
-                start[i], done = self._dma[cores[kind.queue]].serve(kind.descriptors, kind.each, free + semaphore)
-                end[i] = stop = done
-                done += settle
+                free = moment
+                begun, stop = self._dma[cores[kind.queue]].serve(kind.descriptors, kind.each, moment + semaphore)
+                start[i], end[i], done = begun, stop, stop + settle
             else:
-                begun, stop = self._on_engine(moment, kind)
-                start[i] = begun
-                done = stop + kind.latency
-                end[i] = free = begun + kind.held if kind.held < kind.busy else stop
+                start[i], free, stop = self._on_engine(moment, kind)
+                end[i], done = free, stop + kind.latency
             ready[i] = done
-            tensor = kind.tensor and kind.held == kind.busy
-            follow = [
-                (k, stop if tensor and kinds[kind_of[k]].tensor else done) for k in users[first[i] : first[i + 1]]
-            ]
+            follow = [(k, done) for k in users[first[i] : first[i + 1]]]
             if behind[i] >= 0:
                 follow.append((behind[i], free))
             for k, when in follow:
@@ -134,21 +141,25 @@ class Stepper:
                     some.add(k)
                 else:
                     some.discard(k)
-                    push(heap, (at[k], k))
+                    push(heap, (at[k], k, False))
+        if self.stepped + self.told < int((self._program.kind >= 0).sum()):
+            raise DeadlockError(next(k for k in range(len(left)) if left[k] > 0))
 
-    def _on_engine(self, moment: int, kind: Kind) -> tuple[int, int]:
-        """When an instruction that may start begins and ends on its engine."""
-        core, busy = self._program.cores[kind.queue], kind.busy
+    def _on_engine(self, moment: int, kind: Kind) -> tuple[int, int, int]:
+        """When an instruction that may start begins, when its engine is free, and when it has ended."""
+        core, busy, held = self._program.cores[kind.queue], kind.busy, kind.held
         if kind.table is not None and self._tables[core] != kind.table:
             self._tables[core] = kind.table
-            busy += whole(self._rates.table_load)
-        if kind.port is not None:
-            port = (core, kind.port)
+            busy = held = busy + whole(self._rates.table_load)
+        port = None if kind.port is None else (core, kind.port)
+        if port is not None:
             moment = max(moment, self._ports.get(port, 0))
-            self._ports[port] = moment + busy
         if kind.tensor and self._ramps:
-            busy = self._ramps[core].busy(moment, busy)
-        return moment, moment + busy
+            slow = self._ramps[core].busy(moment, busy)
+            busy, held = slow, held * slow // busy if busy else held
+        if port is not None:
+            self._ports[port] = moment + busy
+        return moment, moment + held, moment + busy
 
     # --- what repeats ---------------------------------------------------------------------------------------
 
@@ -179,7 +190,7 @@ class Stepper:
         left, at, some = self._left, self._at, self._some
         return (
             tuple(sorted((k - i, left[k], max(at[k] - now, 0)) for k in some if k < run.stop)),
-            tuple(sorted((moment - now, k - i) for moment, k in self._heap)),
+            tuple(sorted((moment - now, k - i, made) for moment, k, made in self._heap)),
             tuple(engines.state(now) for engines in self._dma),
             tuple(ramp.state(now) for ramp in self._ramps),
             tuple(self._tables),
@@ -187,7 +198,10 @@ class Stepper:
         )
 
     def _periods_left(self, run: Run, period: int, i: int, log: list[int]) -> int:
-        """Periods for which nothing that a period's instructions touch lies beyond the run."""
+        """Periods that can be told: what they touch lies in the run, and nothing beyond it may start before their end.
+
+        Of what comes after the run, an instruction may start once all of the run that it waits for is placed.
+        """
         reach = i
         for one in log:
             if one < run.start:
@@ -196,11 +210,35 @@ class Stepper:
             for k in self._users[self._first[one] : self._first[one + 1]]:
                 if k < run.stop:
                     reach = max(reach, k)
-        return (run.stop - 1 - reach) // period
+        times = (run.stop - 1 - reach) // period
+        like = {one % period: one for one in log}  # a period has one of each
+
+        def when(one: int) -> int:
+            """The period, counted from the last, in which an instruction of the run is placed."""
+            return (one - like[one % period]) // period
+
+        for k, before in self._after(run).items():
+            coming = [when(one) for one in before if when(one) > 0]
+            if coming and len(coming) == self._left[k]:
+                times = min(times, max(coming) - 1)
+        return times
+
+    def _after(self, run: Run) -> dict[int, list[int]]:
+        """Instructions that come after a run, each with those of the run that it waits for."""
+        if run not in self._beyond_of:
+            found: dict[int, list[int]] = {}
+            for one in range(run.start, run.stop):
+                later = self._users[self._first[one] : self._first[one + 1]]
+                for k in (*later, self._behind[one]):
+                    if k >= run.stop:
+                        found.setdefault(k, []).append(one)
+            self._beyond_of[run] = found
+        return self._beyond_of[run]
 
     def _skip(self, run: Run, times: int, span: int, now: tuple[int, int], log: Array) -> None:
         """Tell ``times`` periods from the last one, whose instructions are in ``log``."""
         by, ahead = times * span, times * run.period
+        self.told += times * len(log)
         places = (log + np.arange(1, times + 1)[:, None] * run.period).reshape(-1)
         for column in (self.start, self.end, self.ready, self.release):
             column[places] = (column[log] + np.arange(1, times + 1)[:, None] * span).reshape(-1)
@@ -210,17 +248,19 @@ class Stepper:
         left, at, cause = self._left, self._at, self._by
         inside = [k for k in self._some if k < run.stop]
         held = [(k, left[k], at[k], cause[k]) for k in inside]
-        waiting = [(moment, k, cause[k]) for moment, k in [*self._heap, now]]
+        waiting = [(moment, k, made, cause[k]) for moment, k, made in [*self._heap, (*now, False)]]
         self._some.difference_update(inside)
         for k, count, moment, one in held:
             self._some.add(k + ahead)
             left[k + ahead], at[k + ahead] = count, moment + by
             cause[k + ahead] = one + ahead if one >= run.start else one
         self._heap = []
-        for moment, k, one in waiting:
+        for moment, k, made, one in waiting:
             left[k + ahead], at[k + ahead] = 0, moment + by
             cause[k + ahead] = one + ahead if one >= run.start else one
-            heapq.heappush(self._heap, (moment + by, k + ahead))
+            heapq.heappush(self._heap, (moment + by, k + ahead, made))
+            if made:  # it was released before, with what is known of it
+                self.release[k + ahead], self.cause[k + ahead] = self.release[k] + by, cause[k + ahead]
         for engines in self._dma:
             engines.later(by)
         for ramp in self._ramps:
@@ -232,13 +272,20 @@ class Stepper:
         """What comes after a run, and waits for instructions that were told, has their ends."""
         users, first, left, at = self._users, self._first, self._left, self._at
         for i in places:
-            for k in users[first[i] : first[i + 1]]:
+            follow = [(k, int(self.ready[i])) for k in users[first[i] : first[i + 1]]]
+            if self._behind[i] >= 0:
+                moved = self._program.kinds[self._program.kind[i]].descriptors > 0
+                follow.append((self._behind[i], self._free(i) if moved else int(self.end[i])))
+            for k, done in follow:
                 if k >= run.stop:
-                    done = int(self.ready[i])
                     if done > at[k]:
                         at[k], self._by[k] = done, i
                     left[k] -= 1
                     self._some.add(k)
+
+    def _free(self, i: int) -> int:
+        """When the queue of a DMA may go on: its descriptors are made."""
+        return int(self.release[i]) + int(self._program.kinds[self._program.kind[i]].busy)
 
 
 def _behind(queue: Array) -> Array:
