@@ -52,7 +52,7 @@ def test_two_kernels_keep_their_folders_where_these_tell_them_apart(kernels, col
     found = {
         "kernels": kernels,
         "figures": [{"what": "time", "unit": "s", "values": [2e-6, 4e-6]},
-                    {"what": "MFU", "unit": "%", "values": [0.5, 0.0]},
+                    {"what": "MFU", "unit": "share", "values": [0.5, 0.0]},
                     {"what": "dma instructions", "unit": "", "values": [1000, 500]}],
         "lines": [change] * 11,
     }  # fmt: skip

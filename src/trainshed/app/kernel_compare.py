@@ -34,8 +34,8 @@ def _figures(runs: tuple[nki.Simulated, nki.Simulated]) -> list[dict[str, Any]]:
         ("HBM written", "B", [count.hbm_write_bytes for count in counts]),
         ("moved by DMA", "B", [count.dma.bytes for count in counts]),
         ("SBUF peak per partition", "B", [count.sbuf_peak_bytes for count in counts]),
-        ("MFU", "%", [time.mfu for time in times]),
-        ("HFU", "%", [time.hfu for time in times]),
-        ("MBU", "%", [time.mbu for time in times]),
+        ("MFU", "share", [time.mfu for time in times]),
+        ("HFU", "share", [time.hfu for time in times]),
+        ("MBU", "share", [time.mbu for time in times]),
     ]
     return [{"what": what, "unit": unit, "values": values} for what, unit, values in rows]

@@ -33,7 +33,7 @@ class Reference:
     """
 
     name: str
-    """Room and variant, as ``gemm.bf16``."""
+    """Room and variant, as ``gemm.matmul``."""
     kernel: Callable[..., Any]
     """An ``nki.jit`` kernel; its arguments are tensors in HBM and Python numbers."""
     axes: tuple[str, ...]

@@ -68,7 +68,8 @@ class NeuronOps:
         read_weights: bool = True,
     ) -> OpCost:
         """TensorE over 128-row tiles, VectorE and ScalarE evicting PSUM, DMA of operands and result."""
-        stationary = "few" if read_weights and dtype != "fp32" else ""
+        by_hand = self.engines.of("matmul").rank.tensor_gap is None  # a compiler takes what has the fewest gaps
+        stationary = "few" if by_hand and read_weights and dtype != "fp32" else ""
         made = self._matmul(m, k, n, count, dtype, weights, activations, tiles, read_weights, stationary)
         family = "gemm.matmul_mx" if self.engines.product(dtype).startswith("mx") else "gemm.matmul"
         return self._kernel(what, made.parts, made.activity, family, made.tiles, exposed=made.exposed)
@@ -217,8 +218,9 @@ class NeuronOps:
         rows = np.maximum(np.asarray(tokens, dtype=np.float64) / np.maximum(active, 1.0), 1.0)
         wide = 2.0 * n if gated else n
         kernels = NeuronOps(self.engines.of("experts").rank, alone=self.alone)
-        up = kernels._matmul(rows, k, wide, active, dtype, weights, activations, None, True, "w")
-        down = kernels._matmul(rows, n, k, active, dtype, weights, activations, None, True, "x")
+        by_hand = kernels.rank.tensor_gap is None
+        up = kernels._matmul(rows, k, wide, active, dtype, weights, activations, None, True, "w" if by_hand else "")
+        down = kernels._matmul(rows, n, k, active, dtype, weights, activations, None, True, "x" if by_hand else "")
         names = ("TensorE", "VectorE", "ScalarE", "DMA")
         parts = [
             total(name, [one, two]) for name, one, two in zip(names, up.parts, down.parts, strict=True)

@@ -128,7 +128,7 @@ def figures(found: Json) -> Grid:
 
 
 def _figure(value: float, unit: str) -> str:
-    if unit == "%":
+    if unit == "share":
         return percent(value)
     return units.format(value, unit) if unit else f"{value:,}"
 

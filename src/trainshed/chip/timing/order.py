@@ -45,7 +45,7 @@ class _Access(NamedTuple):
 
 
 def box(region: Region, storage: Storage) -> Box:
-    """A box around a region: partitions and bytes on chip, indices of a row-major tensor in HBM, its last axis in bytes."""
+    """A box around a region: partitions and bytes on chip, in HBM the indices of a row-major tensor and bytes."""
     size = itemsize(region)
     lengths, steps = _axes(storage)
     if region.indirect:  # its place is found at run time

@@ -93,10 +93,13 @@ def predict(rows: Sequence[Row], setup: Setup) -> list[Prediction]:
 def _predict(row: Row, setup: Setup) -> Prediction | Number | None:
     if row.text("comparison") == "le":
         return skip("an upper bound, not a measurement")
-    name = row.text("chip")
+    made = launches(row) if row.metric in _READ else None
+    name = made[0].target if made else row.text("chip")
     if name is None:
         return skip("chip not stated")
     chip = setup.catalogue.chip(name)
+    if made:
+        return _simulated(row, chip, made)
     family = row.text("kernel") or ""
     if chip.neuron is None:
         return skip("not a NeuronCore")
@@ -106,9 +109,6 @@ def _predict(row: Row, setup: Setup) -> Prediction | Number | None:
         return skip("dtype not stated")
     if row.json("options").get("includes_dispatch"):
         return skip("host dispatch dominates")
-    made = launches(row)
-    if made is not None and row.metric in _READ:
-        return _simulated(row, chip, made)
     case = _case(row, chip)
     return _figure(case, chip, _FAMILIES[family](case))
 
