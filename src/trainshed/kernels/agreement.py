@@ -192,8 +192,8 @@ def page(found: Sequence[Agreement]) -> str:
     lines = [
         "# Operator formulas and simulated kernels",
         "",
-        "Written by `make agreement` (`python -m trainshed.kernels.agreement`). What `ops` says of an operator, against",
-        "the simulated time of the library's kernel for it, on one core of a busy chip, nothing fitted.",
+        "Written by `make agreement` (`python -m trainshed.kernels.agreement`). What `ops` says of an operator,",
+        "against the simulated time of the library's kernel for it, on one core of a busy chip, nothing fitted.",
         "",
         f"**{len(found)} cases: median error {np.median(errors):.1%}, worst {errors.max():.1%}; "
         f"{int((errors > 0.15).sum())} are further off than 15 %.**",
