@@ -109,3 +109,21 @@ def test_small_products_do_not_wait(core, tile, empty):
     dst = empty((8, 16), buffer="psum")
     nc_matmul(dst, tile(np.ones((32, 8), np.float32)), tile(np.ones((32, 16), np.float32)))
     assert dst.storage.waiting is None
+
+
+@pytest.mark.parametrize("rewritten", ["stationary", "moving"])
+def test_bits_do_not_depend_on_copies(core, tile, empty, values, rewritten):
+    """Fractions of one tensor, multiplied where they lie and, once one is written to, from copies."""
+    random = np.random.default_rng(5)
+    first, second = (random.standard_normal((128, 8, n)).astype(np.float32) for n in (128, 512))
+    found = []
+    for again in (False, True):
+        dst, stationary, moving = empty((128, 512), buffer="psum"), tile(first), tile(second)
+        for k in range(8):
+            nc_matmul(dst, stationary[:, k, :], moving[:, k, :])
+            if again and k in (3, 7):
+                memset({"stationary": stationary, "moving": moving}[rewritten][:, k, :], 0.0)
+        found.append(values(dst))
+    assert found[0].tobytes() == found[1].tobytes()
+    exact = np.einsum("kam,kan->mn", first, second, dtype=np.float64)
+    assert np.allclose(found[0], exact, atol=1e-3)

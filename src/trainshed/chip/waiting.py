@@ -3,11 +3,14 @@
 A kernel sums its contraction 128 rows at a time; a library multiplies thousands of rows without stopping between, and
 on several threads. Operands stay where they are until then: an instruction that writes to them first lets the products
 that wait take copies (``let_go``). Whoever touches the bytes of the storage (``Storage.data``) finds the sum there.
+In which order the rows are summed depends on where the operands lie, never on whether they were copied: two cores
+that multiply the same values get the same bits.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,42 +28,58 @@ DEPTH, LEAST = 4096, 1 << 20
 _SHARE = 8
 
 
-Operand = NkiTensor | Array
-"""A view whose bytes stay where they are until they are written, or values of the products' own."""
+@dataclass(slots=True)
+class Operand:
+    """One operand ``[K, n]`` of a product that waits."""
+
+    view: NkiTensor | None
+    """Where it lies; None: nowhere that could be followed."""
+    kind: DType
+    values: Array | None = None
+    """Values of its own, float32; None: its bytes stay where they are until they are written."""
+
+    def read(self) -> Array:
+        """The values as float32, not to be written to."""
+        if self.values is not None:
+            return self.values
+        assert self.view is not None
+        return to_float32(_array(self.view), self.kind)
+
+    def take(self) -> None:
+        """Keep a copy."""
+        if self.values is None:
+            assert self.view is not None
+            found = _array(self.view)
+            wide = to_float32(found, self.kind)
+            self.values = wide.copy() if wide is found else wide
 
 
 class Waiting:
     """Operands of products that one view of PSUM is to hold the sum of."""
 
-    __slots__ = ("adds", "depth", "kinds", "parts", "place", "target")
+    __slots__ = ("adds", "depth", "parts", "place", "target")
 
     def __init__(self, dst: NkiTensor, target: Array, adds: bool) -> None:
         self.place = _place(dst)
         self.target, self.adds, self.depth = target, adds, 0
         self.parts: list[tuple[Operand, Operand]] = []
-        self.kinds: tuple[DType, DType] | None = None
 
-    def append(self, stationary: Operand, moving: Operand, kinds: tuple[DType, DType]) -> None:
-        """One more product, of operands ``[K, M]`` and ``[K, N]`` as stored."""
-        if self.kinds is not None and self.kinds != kinds:
-            self.take()
-            stationary, moving = _own(stationary, kinds[0]), _own(moving, kinds[1])
-            kinds = _FLOAT32
-        self.kinds = kinds
+    def append(self, stationary: Operand, moving: Operand, depth: int) -> None:
+        """One more product, of operands ``[K, M]`` and ``[K, N]`` of ``depth`` K."""
         self.parts.append((stationary, moving))
-        self.depth += stationary.shape[0]
+        self.depth += depth
         for operand in (stationary, moving):
-            if isinstance(operand, NkiTensor):
-                storage = operand.storage
+            if operand.values is None:
+                assert operand.view is not None
+                storage = operand.view.storage
                 if not storage.held or storage.held[-1] is not self:
                     storage.held = [*(one for one in storage.held or () if one.parts), self]
 
     def take(self) -> None:
         """Copies of the operands, as float32."""
-        if self.kinds is not None:
-            first, second = self.kinds
-            self.parts = [(_own(a, first), _own(b, second)) for a, b in self.parts]
-            self.kinds = _FLOAT32
+        for part in self.parts:
+            for operand in part:
+                operand.take()
 
     def settle(self) -> None:
         """Multiply, and write or add to PSUM."""
@@ -77,60 +96,49 @@ class Waiting:
 
     def drop(self) -> None:
         """Forget the operands."""
-        self.parts, self.kinds, self.depth = [], None, 0
+        self.parts, self.depth = [], 0
 
     def _matrices(self) -> tuple[Array, Array]:
         """Both operands ``[K, …]`` as float32, the rows of K in one order or another, but the same in both."""
-        assert self.kinds is not None
-        sides = [[part[0] for part in self.parts], [part[1] for part in self.parts]]
-        steps = [_step(side) for side in sides]
+        sides = [part[0] for part in self.parts], [part[1] for part in self.parts]
+        steps = _step(sides[0]), _step(sides[1])
         if steps[0] is not None and steps[1] is not None:
             return _stack(sides[0], steps[0]), _stack(sides[1], steps[1])
-        first, second = (
-            np.concatenate([to_float32(_values(operand), kind) for operand in side])
-            for side, kind in zip(sides, self.kinds, strict=True)
-        )
+        first, second = (np.concatenate([operand.read() for operand in side]) for side in sides)
         return first, second
 
 
-_FLOAT32 = (DType("float32"), DType("float32"))
-
-
-def _values(operand: Operand) -> Array:
+def _array(view: NkiTensor) -> Array:
     from trainshed.chip.call import array
 
-    return array(operand) if isinstance(operand, NkiTensor) else operand
-
-
-def _own(operand: Operand, kind: DType) -> Array:
-    values = _values(operand)
-    wide = to_float32(values, kind)
-    return wide.copy() if isinstance(operand, NkiTensor) and wide is values else wide
+    return array(view)
 
 
 def _step(operands: list[Operand]) -> int | None:
     """Elements from one view to the next where all are alike and lie at equal distances in one storage."""
-    first = operands[0]
-    if not isinstance(first, NkiTensor):
+    first = operands[0].view
+    if first is None:
         return None
     like = first.storage, first.dtype, first.shape, first.strides
     step = None
     for place, operand in enumerate(operands):
-        if not isinstance(operand, NkiTensor) or (
-            operand.storage, operand.dtype, operand.shape, operand.strides
-        ) != like:  # fmt: skip
+        view = operand.view
+        if view is None or (view.storage, view.dtype, view.shape, view.strides) != like:
             return None
         if place == 1:
-            step = operand.offset - first.offset
-        elif place and operand.offset - first.offset != place * (step or 0):
+            step = view.offset - first.offset
+        elif place and view.offset - first.offset != place * (step or 0):
             return None
     return step or 0
 
 
 def _stack(operands: list[Operand], step: int) -> Array:
     """Views ``[K, n]`` that lie ``step`` elements apart as a float32 matrix ``[K * len, n]``."""
-    first = operands[0]
-    assert isinstance(first, NkiTensor)
+    if any(operand.values is not None for operand in operands):
+        values = np.stack([operand.read() for operand in operands], axis=1)
+        return values.reshape(-1, values.shape[2])
+    first = operands[0].view
+    assert first is not None
     kind, storage = first.dtype.storage, first.storage
     shape = (first.shape[0], len(operands), first.shape[1])
     count, start = storage.nbytes // kind.itemsize, first.offset
@@ -168,7 +176,5 @@ def waiting_for(dst: NkiTensor, rows: int, columns: int, depth: int, adds: bool)
             waits.drop()
         elif waits.depth + depth <= DEPTH:
             return waits
-    from trainshed.chip.call import array
-
-    storage.waiting = made = Waiting(dst, array(dst), adds)
+    storage.waiting = made = Waiting(dst, _array(dst), adds)
     return made

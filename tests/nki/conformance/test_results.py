@@ -110,3 +110,14 @@ def test_a_run_goes_on_where_it_stopped_or_takes_what_failed(tmp_path, results, 
     assert (tmp_path / "cases.txt").read_text().splitlines() == listed
     assert line[line.index(flag) + 1] == str(tmp_path / "cases.txt")
     assert "fast" not in command(parser().parse_args([str(tmp_path), "--all"]), results, tmp_path)
+
+
+def test_processor_time_is_summed_whatever_else_ran(results):
+    assert "processor time" not in page(read(results), selection="some", facts={})
+    with results.open("a") as file:
+        for n, seconds in enumerate((90.0, 30.0)):
+            row = {"case": f"test/b/t.py::t[{n}]", "outcome": "passed", "seconds": 900.0, "processor_s": seconds}
+            file.write("\n" + json.dumps(row))
+    assert "- processor time of 2 cases: 2.0 minutes, 1.0 on each of two" in page(
+        read(results), selection="some", facts={}
+    )

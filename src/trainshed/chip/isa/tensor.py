@@ -16,7 +16,7 @@ from trainshed.chip.operands import flat
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.undefined import elements, of_product, tainted
-from trainshed.chip.waiting import waiting_for
+from trainshed.chip.waiting import Operand, waiting_for
 from trainshed.chip.words import MemoryRegion, engine, matmul_perf_mode, nc_version
 from trainshed.numerics.cast import to_float32
 from trainshed.numerics.formats import DTYPES, DType
@@ -246,11 +246,17 @@ def _product(
     if isinstance(adds, bool) and _stays(stationary) and _stays(moving):
         waits = waiting_for(dst, rows, columns, depth, adds)
         if waits is not None:
-            waits.append(stationary, moving, kinds)
+            waits.append(Operand(stationary, kinds[0]), Operand(moving, kinds[1]), depth)
             _written(dst)
             return
     first, second = call.read("stationary", stationary), call.read("moving", moving)
-    _multiply(call, dst, (first.reshape(depth, rows), second.reshape(depth, columns)), kinds, adds)
+    values = first.reshape(depth, rows), second.reshape(depth, columns)
+    _multiply(call, dst, values, kinds, adds, [_lies(stationary), _lies(moving)])
+
+
+def _lies(operand: NkiTensor) -> NkiTensor | None:
+    """Where an operand lies, if at one place that does not depend on values."""
+    return operand if operand.indirection is None else None
 
 
 def _stays(operand: NkiTensor) -> bool:
@@ -259,14 +265,20 @@ def _stays(operand: NkiTensor) -> bool:
     return storage.written is True and operand.indirection is None and len(operand.shape) == 2 and storage.scale == 1
 
 
-def _multiply(call: Call, dst: NkiTensor, operands: tuple[Array, Array], kinds: tuple[DType, DType], adds: Any) -> None:
+def _multiply(
+    call: Call, dst: NkiTensor, operands: tuple[Array, Array], kinds: tuple[DType, DType], adds: Any,
+    views: Sequence[NkiTensor | None] = (None, None),
+) -> None:  # fmt: skip
     """Write ``stationary.T @ moving``, added to what PSUM holds where ``adds`` says so: in float32, rounded once."""
     stationary, moving = operands
     if isinstance(adds, bool):
         waits = waiting_for(dst, stationary.shape[1], moving.shape[1], stationary.shape[0], adds)
         if waits is not None:
-            copies = [_copied(values, kind) for values, kind in zip(operands, kinds, strict=True)]
-            waits.append(copies[0], copies[1], (DTYPES["float32"],) * 2)
+            first, second = (
+                Operand(view, kind, _copied(values, kind))
+                for view, values, kind in zip(views, operands, kinds, strict=True)
+            )
+            waits.append(first, second, stationary.shape[0])
             _written(dst)
             return
     with np.errstate(all="ignore"):

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--only-failed", action="store_true", help="only cases whose last outcome is a failure")
     made.add_argument("--resume", action="store_true", help="only cases that have no outcome yet")
     made.add_argument("--workers", type=int, default=2)
-    made.add_argument("--timeout", type=float, default=300.0, help="seconds a case may take")
+    made.add_argument("--timeout", type=float, default=300.0, help="seconds of processor time a case may take")
     made.add_argument(
         "--time", action="store_true", help="find the time of every launch, too, and hold it to its bounds"
     )

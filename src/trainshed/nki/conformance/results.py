@@ -36,6 +36,8 @@ class Outcome:
     outcome: str
     """``passed``, ``failed``, ``skipped`` or ``xfailed``."""
     seconds: float
+    processor_s: float | None = None
+    """Seconds of processor time of the call; None: not measured."""
     cause: str = ""
     """Of a failure the first error, of a skipped case the suite's reason."""
     launches: int | None = None
@@ -109,6 +111,7 @@ def page(outcomes: Mapping[str, Outcome], *, selection: str, facts: Mapping[str,
         f"**{passed:,} of {count:,} cases pass ({percent:.2f} %)**: {selection}.",
         "",
         *[f"- {name}: {value}" for name, value in facts.items()],
+        *_processor([item for item in outcomes.values() if item.processor_s is not None]),
         *_times([item for item in outcomes.values() if item.launches is not None]),
         *_skipped([item for item in outcomes.values() if item.selected and not item.counts]),
         "",
@@ -116,6 +119,14 @@ def page(outcomes: Mapping[str, Outcome], *, selection: str, facts: Mapping[str,
         *_failures([item for item in outcomes.values() if item.outcome == "failed"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _processor(items: Sequence[Outcome]) -> list[str]:
+    """What the cases take of processors, whatever else the machine did."""
+    if not items:
+        return []
+    spent = sum(item.processor_s or 0.0 for item in items)
+    return [f"- processor time of {len(items):,} cases: {spent / 60:.1f} minutes, {spent / 120:.1f} on each of two"]
 
 
 def _times(items: Sequence[Outcome]) -> list[str]:
