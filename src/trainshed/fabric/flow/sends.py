@@ -1,0 +1,82 @@
+"""What a network model is given and what it gives: dependent sends between chips, and when each of them ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainshed.fabric.network.graph import Network
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sends:
+    """Send k takes ``size[k]`` bytes from chip ``source[k]`` to chip ``target[k]``."""
+
+    source: Ints
+    target: Ints
+    size: Floats
+    first: Ints
+    """``[sends + 1]``: ``before[first[k]:first[k + 1]]`` are the sends that must have arrived before k may start."""
+    before: Ints
+    earliest: Floats
+    """``[sends]`` s: nothing of a send happens sooner."""
+    group: Ints
+    """``[sends]`` of which collective it is."""
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transport:
+    """What software and engines add to the wires, by level of links (a level that is not named adds nothing).
+
+    A send pays ``hop`` of the outermost level on its way once; ``message`` keeps its sender busy before it leaves, one
+    after another; ``reach`` is the part of a link's rate that is reached; ``launch`` starts a collective.
+    """
+
+    name: str
+    launch: Mapping[str, float] = field(default_factory=dict)
+    """s"""
+    hop: Mapping[str, float] = field(default_factory=dict)
+    """s"""
+    message: Mapping[str, float] = field(default_factory=dict)
+    """s"""
+    reach: Mapping[str, float] = field(default_factory=dict)
+    """1"""
+    inject: float = float("inf")
+    """B/s that one chip's DMA engines put on all its links together."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """When sends happened and what the links carried."""
+
+    begin: Floats
+    """``[sends]`` s: when its first byte leaves."""
+    end: Floats
+    """``[sends]`` s: when its last byte has arrived."""
+    carried: Floats
+    """``[links]`` bytes."""
+    peak: Floats
+    """``[links]`` largest part of the reachable rate in use at any time, 0 to 1."""
+
+    @property
+    def seconds(self) -> float:
+        """From 0 to the last arrival."""
+        return float(self.end.max()) if len(self.end) else 0.0
+
+
+class Model(Protocol):
+    """A network model: the one interface that flow level and packet level share."""
+
+    def run(self, network: Network, sends: Sends, transport: Transport, *, routing: str = "spray") -> Run:
+        """Time all sends; ``routing`` is one of ``network.routing.POLICIES``."""
+        ...
