@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from trainshed.chip.accesses import Accesses
+from trainshed.chip.core import NeuronCore
 from trainshed.chip.errors import NkiValidationError, violation
 from trainshed.chip.timing.kinds import SECOND, Array, Kind, Kinds, interleaved, kinds
 from trainshed.chip.timing.order import Edges, dependencies, needed
@@ -55,12 +56,19 @@ def clock(columns: Accesses, rates: Rates, *, repeat: bool = True) -> Clock:
     return clocks([columns], rates, repeat=repeat)[0]
 
 
-def clocks(columns: Sequence[Accesses], rates: Rates, *, repeat: bool = True) -> list[Clock]:
+Meeting = Sequence[tuple[int, int]]
+"""Instructions that begin together, as (place of the core among the columns, place of the instruction)."""
+
+
+def clocks(
+    columns: Sequence[Accesses], rates: Rates, *, repeat: bool = True, meetings: Sequence[Meeting] = ()
+) -> list[Clock]:
     """The times of the cores of a launch, which wait for each other at barriers and exchanges.
 
-    ``repeat``: tell what repeats from what was stepped, which gives the same times.
+    ``repeat``: tell what repeats from what was stepped, which gives the same times. ``meetings``: what else begins
+    together: collectives, where the cores are of several ranks.
     """
-    made, edges = program(columns, rates)
+    made, edges = program(columns, rates, meetings)
     stepper = Stepper(made, rates, runs(made.kind, made.edges) if repeat else [])
     try:
         stepper.run()
@@ -92,7 +100,7 @@ def _circle(columns: Sequence[Accesses], at: int) -> NkiValidationError:
     )  # fmt: skip
 
 
-def program(columns: Sequence[Accesses], rates: Rates) -> tuple[Program, list[Edges]]:
+def program(columns: Sequence[Accesses], rates: Rates, meetings: Sequence[Meeting] = ()) -> tuple[Program, list[Edges]]:
     """The instructions of all cores, one by one in turn, as one program; and each core's own edges."""
     count = len(columns)
     found = [kinds(column, rates) for column in columns]
@@ -112,23 +120,26 @@ def program(columns: Sequence[Accesses], rates: Rates) -> tuple[Program, list[Ed
         cores += [place] * len(part.queues)
     later = np.concatenate([pair.later * count + place for place, pair in enumerate(kept)])
     earlier = np.concatenate([pair.earlier * count + place for place, pair in enumerate(kept)])
-    later, earlier = _met(columns, found, later, earlier)
+    later, earlier = _met(columns, found, meetings, later, earlier)
     order = np.lexsort((earlier, later))
     pairs = Edges(later[order], earlier[order])
     return Program(merged, interleaved(of, -1), queues, pairs, tuple(cores)), edges
 
 
-def _met(columns: Sequence[Accesses], found: Sequence[Kinds], later: Array, earlier: Array) -> tuple[Array, Array]:
-    """Edges between cores: a barrier or an exchange begins when the other core's could."""
+def _met(
+    columns: Sequence[Accesses], found: Sequence[Kinds], meetings: Sequence[Meeting], later: Array, earlier: Array
+) -> tuple[Array, Array]:
+    """Edges between cores: a barrier, an exchange or a collective begins when the other cores' could."""
     count = len(columns)
-    meeting: dict[tuple[object, ...], list[int]] = {}
-    waits: dict[int, list[int]] = {}
+    meeting: dict[object, list[int]] = {n: [i * count + place for place, i in met] for n, met in enumerate(meetings)}
+    waits: dict[int, list[int]] = {one: [] for group in meeting.values() for one in group}
     for place, (column, part) in enumerate(zip(columns, found, strict=True)):
         last: dict[int, int] = {}
         for i, (item, queue) in enumerate(zip(column.core.instructions, part.queue().tolist(), strict=True)):
-            key = _meeting(place, item.opcode, item.attributes)
+            key = _meeting(column.core, item.opcode, item.attributes)
             if key is not None:
                 meeting.setdefault(key, []).append(i * count + place)
+            if key is not None or i * count + place in waits:
                 waits[i * count + place] = [last[queue] * count + place] if queue in last else []
             last[queue] = i
     for one, two in zip(later.tolist(), earlier.tolist(), strict=True):
@@ -140,10 +151,11 @@ def _met(columns: Sequence[Accesses], found: Sequence[Kinds], later: Array, earl
     return np.concatenate((later, more[:, 0])), np.concatenate((earlier, more[:, 1]))
 
 
-def _meeting(core: int, opcode: str, attributes: dict[str, object]) -> tuple[object, ...] | None:
-    """What instructions of two cores have in common that begin together."""
+def _meeting(core: NeuronCore, opcode: str, attributes: dict[str, object]) -> tuple[object, ...] | None:
+    """What instructions of two cores of one launch have in common that begin together."""
+    rank = core.launch.rank if core.launch is not None else 0
     if opcode == "core_barrier":
-        return "barrier", attributes["barrier"]
-    if opcode == "sendrecv" and attributes["receive_from"] != core:
-        return "pipe", attributes["pipe"], attributes["turn"]
+        return "barrier", rank, attributes["barrier"]
+    if opcode == "sendrecv" and attributes["receive_from"] != core.index:
+        return "pipe", rank, attributes["pipe"], attributes["turn"]
     return None

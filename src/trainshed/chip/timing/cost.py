@@ -25,6 +25,8 @@ class Cost(NamedTuple):
     """In one of VectorE's fast modes."""
 
 
+#: Work of a collective: picoseconds on the links between ranks.
+LINKS = "links_ps"
 #: VectorE instructions that run at its narrow and wide rates; the others take one element per cycle, or less.
 _FAST = frozenset(("tensor_copy", "tensor_scalar", "memset", "tensor_scalar_reduce"))
 #: Cycles per element of those that take longer, and cycles more per instruction. GpSimd's begin with a program.
@@ -110,7 +112,10 @@ def _on_gpsimd(item: Instruction, rates: Rates) -> Cost:
     return Cost(cycles / rates.gpsimd_clock, rates.overhead)
 
 
-def _on_sync(_item: Instruction, rates: Rates) -> Cost:
+def _on_sync(item: Instruction, rates: Rates) -> Cost:
+    """A collective among ranks takes what the fabric says, launch included: whoever runs the ranks has recorded it."""
+    if LINKS in item.work:
+        return Cost(item.work[LINKS] * 1e-12, 0.0)
     return Cost(rates.floor / rates.gpsimd_clock, rates.overhead)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from trainshed.chip.accesses import Accesses
 from trainshed.chip.record import Instruction
-from trainshed.chip.timing.cost import cost, table
+from trainshed.chip.timing.cost import LINKS, cost, table
 from trainshed.chip.timing.rates import Rates
 from trainshed.chip.words import MemoryRegion, engine
 
@@ -81,7 +81,7 @@ def kinds(columns: Accesses, rates: Rates) -> Kinds:
         attributes = item.attributes
         key = (
             item.opcode, id(item.engine), *item.work.values(), attributes.get("op"), attributes.get("transpose"),
-            attributes.get("dge_mode"), attributes.get("queue"),
+            attributes.get("dge_mode"), attributes.get("queue"), attributes.get("channel"),
             *[(region[1], region[2], region[4], region[5]) for region in (*item.reads, *item.writes)],
         )  # fmt: skip
         place = found.get(key)
@@ -96,8 +96,11 @@ def queue_of(item: Instruction) -> str:
     """What keeps instructions in program order: an engine, or the queue that issues loads or stores.
 
     Descriptors of a gather are a program of GpSimd's; a hardware engine makes them for the sequencer that asks.
-    Source: "Descriptor generation engine" (nki-dge).
+    Source: "Descriptor generation engine" (nki-dge). Collectives among ranks are the CC-cores' work: one after
+    another, each channel of a ring for itself. Source: Trainium2 architecture guide, "CC-Cores".
     """
+    if LINKS in item.work:
+        return f"collectives {item.attributes['channel']}" if item.attributes.get("channel") else "collectives"
     if item.engine is not engine.dma:
         return item.engine.name
     mode = item.attributes.get("dge_mode")
