@@ -95,7 +95,8 @@ class SystemReader:
         }
         level = Level(
             name=name, chips=table.integer("chips"), dims=table.integers("dims"),
-            rings=table.integers("rings"),
+            rings=table.integers("rings"), wires=_wires(table),
+            planes=table.optional_number("planes", "count", name=prefix + "planes"),
             topology=table.choice("topology", get_args(Topology)),  # type: ignore[arg-type]
             reduction_in_network=table.flag("reduction_in_network"), interconnect=interconnect,
             fitted=self.fitted(interconnect), algorithms=self.algorithms(interconnect), **numbers,
@@ -136,3 +137,14 @@ class SystemReader:
                 else self.values.apply(constant.with_value(constant.value, name=full))
             )
         return Overhead(**named)
+
+
+def _wires(table: Table) -> tuple[int, ...]:
+    """``wires = [[0, 3, 2], …]``: two chips and the links between them, as flat triples."""
+    triples = table.data.get("wires", []) if "wires" in table else []
+    whole = isinstance(triples, list) and all(
+        isinstance(t, list) and len(t) == 3 and all(type(v) is int and v >= 0 for v in t) for t in triples
+    )
+    if not whole:
+        raise table.error("wires of a board", "wires", value=triples, expected="[[chip, other chip, links], …]")
+    return tuple(v for triple in triples for v in triple)

@@ -147,6 +147,10 @@ class Level:
     """Torus or mesh dimensions in units of the level below's domains."""
     rings: tuple[int, ...] = ()
     """Irregular wiring (hybrid cube mesh): link-disjoint rings through the first 2, 3, … chips; the last uses all."""
+    wires: tuple[int, ...] = ()
+    """Irregular wiring chip by chip: flat triples (one chip, another, links between them)."""
+    planes: Constant | None = None
+    """Switches side by side (or planes of a leaf-spine network), each of which sees every chip; None: not stated."""
     bandwidth: Constant
     """B/s that one chip can send at this level (one direction, all its links of this level)."""
     latency: Constant

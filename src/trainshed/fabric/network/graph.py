@@ -44,6 +44,8 @@ class Network:
     """``[links]`` s for the first bit."""
     coordinates: Mapping[str, Ints] = field(default_factory=dict)
     """``[chips]`` by name (``sled``, ``rack``, ``ultraserver``, …): in which of them a chip is."""
+    scale_out: tuple[str, ...] = ()
+    """Levels (EFA, InfiniBand) onto which chips do not forward: a way takes them from end to end where it can."""
 
     def __post_init__(self) -> None:
         nodes, links = len(self.kind), len(self.source)
