@@ -35,7 +35,7 @@ os.environ.setdefault("TRAINSHED_QUANTIZE_RULE", "0.4")
 # One of the suite's modules skips what is too big for its machine, by the bytes of its inputs; beside them there are
 # references in float32, results, and another worker's.
 _MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-os.environ.setdefault("TEST_ATTN_BLK_TKG_MAX_MEMORY_GB", f"{_MEMORY / 2**30 / 12:.2f}")
+os.environ.setdefault("TEST_ATTN_BLK_TKG_MAX_MEMORY_GB", f"{_MEMORY / 2**30 / 10:.2f}")
 
 
 #: The times of a case's launches, and the seconds of processor time that it took.

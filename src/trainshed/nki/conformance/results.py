@@ -13,18 +13,72 @@ from pathlib import Path
 SLOW = "slow simulation"
 
 
-#: What is known of a module's failures, told beside them.
-KNOWN = {
-    "test_cascaded_max_utils": "The race is the test kernel's: both cores clear the whole output and then store rows "
-    "of their own, and nothing orders one core's clearing before the other's rows.",
-    "test_moe_tkg": "At intermediate sizes of 180 and 360 the kernel quantises groups of 8 partitions of which it has "
-    "written some only: the scale of those, which the result needs, depends on what SBUF held before.",
-    "test_moe_cte": "At an intermediate size of 3072 these kernels accumulate in 12 banks of PSUM at once, of which "
-    "there are 8, or hold 288 KiB of SBUF per partition, of which there are 256: AWS's simulator knows no capacities.",
-    "test_moe_cte_unified": "The suite hands moe_cte an argument, weight_dtype, that no moe_cte of this branch has.",
-    "test_cross_entropy_forward": "Logits of [14000, 151936] and their reference in float32 take most of 24 GB: alone "
-    "on the machine the case passes, beside another worker's the operating system may end it.",
-}
+#: What is known of failures, told beside them: a module, a word of the cause, and why.
+KNOWN = (
+    (
+        "test_cascaded_max_utils", "",
+        "The race is the test kernel's: both cores clear the whole output and then store rows of their own, "
+        "and nothing orders one core's clearing before the other's rows.",
+    ),
+    (
+        "test_moe_tkg", "uninitialised",
+        "At intermediate sizes of 180 and 360 the kernel quantises groups of 8 partitions of which it has "
+        "written some only: the scale of those, which the result needs, depends on what SBUF held before.",
+    ),
+    (
+        "test_moe_block_tkg", "uninitialised",
+        "As in test_moe_tkg: at intermediate sizes of 180 and 360 groups of 8 partitions are quantised of "
+        "which some only were written.",
+    ),
+    (
+        "test_moe_block_tkg", "bytes per partition",
+        "Weights of an expert, the output of all tokens and the quantised input are live at once and take "
+        "more than the 256 KiB of a partition: AWS's simulator knows no capacities.",
+    ),
+    (
+        "test_moe_block_tkg", "'dtype'",
+        "gate_up_projection_mx_shard_H.py takes the dtype of a bias that the case does not have.",
+    ),
+    (
+        "test_moe_cte", "",
+        "At an intermediate size of 3072 these kernels accumulate in 12 banks of PSUM at once, of which there "
+        "are 8, or hold 288 KiB of SBUF per partition, of which there are 256: AWS's simulator knows no "
+        "capacities.",
+    ),
+    (
+        "test_moe_cte_unified", "weight_dtype",
+        "The suite hands moe_cte an argument, weight_dtype, that no moe_cte of this branch has.",
+    ),
+    (
+        "test_cross_entropy_forward", "",
+        "Logits of [14000, 151936] and their reference in float32 take most of 24 GB: alone on the machine "
+        "the case passes, beside another worker's the operating system may end it.",
+    ),
+    (
+        "test_qkv_cte", "not callable",
+        "qkv_cte.py imports a module where it means the function of the same name.",
+    ),
+    (
+        "test_attention_block_tkg", "Validation failed",
+        "With FP8 caches the outputs hang on single roundings of the input to FP8: V has a deviation of 1,300 "
+        "in units of its cache (saturating at 240) and scores move by more than 1 where an element of K takes "
+        "the next step. The same product with its input rounded at other places, or not at all, is 43 to 48 "
+        "away from the suite's reference, as ours is (32 to 44); the case allows 16.",
+    ),
+    (
+        "test_attention_block_tkg", "size of tensor",
+        "The reference refuses the scales that the case makes.",
+    ),
+    (
+        "test_attention_block_tkg", "qkv weight scale",
+        "The kernel's own check refuses the scales that the case makes.",
+    ),
+)  # fmt: skip
+
+
+def known(module: str, cause: str) -> str:
+    """What is known of a failure; empty: nothing."""
+    return next((why for name, word, why in KNOWN if name == module and word in cause), "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +236,12 @@ def _failures(failed: Sequence[Outcome]) -> list[str]:
         by_cause[item.module, kind_of(item.cause)].append(item)
     lines = ["## Failures", ""]
     for (module, _), items in sorted(by_cause.items(), key=lambda pair: (-len(pair[1]), pair[0])):
-        told = f" {KNOWN[module]}" if module in KNOWN else ""
-        lines += [f"### {module}: {len(items)}", "", f"{portable(items[0].cause)}{told}", ""]
+        lines += [
+            f"### {module}: {len(items)}",
+            "",
+            f"{portable(items[0].cause)} {known(module, items[0].cause)}".rstrip(),
+            "",
+        ]
         lines += [f"- `{item.name}`" for item in sorted(items, key=lambda item: item.name)]
         lines.append("")
     return lines[:-1]
