@@ -2,14 +2,14 @@
 
 Every call is checked and recorded. Values move when the ranks run together (``nki.simulate_ranks``), or when the
 group is one rank alone; otherwise a group of several ranks is refused with one sentence, since a kernel alone has
-nobody to exchange with. Time on links is the fabric's.
+nobody to exchange with. Values go the way of the fabric's schedules (``nki.collectives_values``), time is the fabric's.
 
 Source: the type stubs of ``nki.collectives`` (NKI 0.6).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,17 @@ from trainshed.chip.record import Instruction
 from trainshed.chip.registers import VirtualRegister
 from trainshed.chip.tensor import NkiTensor
 from trainshed.chip.words import NKIObject, engine, nc_version
+from trainshed.core import total
+from trainshed.fabric import CollectiveCost
+from trainshed.nki.collectives_values import moved
 from trainshed.numerics.cast import to_float32
 
 Array = np.ndarray[Any, Any]
+Combine = Callable[[list[Any], CollectiveCost], list[Any]]
+"""What each member of a collective gets, from what each brought and what the fabric says of it."""
 #: Channels of a ring: "4 for replica groups containing all devices inside a node and 2 for other" groups.
 CHANNELS = 4
+_ALONE = CollectiveCost(time=total("rank alone", [], unit="s"))
 _REDUCTIONS: dict[str, Any] = {"add": np.add, "minimum": np.minimum, "maximum": np.maximum}
 
 
@@ -131,33 +137,32 @@ def _issue(call: Call, srcs: list[NkiTensor], dsts: list[NkiTensor], extra: tupl
 # --- exchange -------------------------------------------------------------------------------------------------
 
 
-def _exchange(call: Call, members: Sequence[int], value: Any) -> list[Any]:
-    """Every member's value, in the group's order."""
+def _exchange(call: Call, record: Instruction, members: Sequence[int], value: Any, combine: Combine) -> Any:
+    """What this rank gets; see ``World.exchange``. A rank alone exchanges with itself."""
     launch = call.core.launch
     if launch is None or launch.world is None:
-        return [value]
-    found: list[Any] = launch.world.exchange(call.core, tuple(members), value, call.opcode)
-    return found
+        return None if value is None else combine([value], _ALONE)[0]
+    return launch.world.exchange(call.core, record, tuple(members), value, combine)
 
 
 def _given(call: Call, srcs: list[NkiTensor]) -> list[Array] | None:
     return [np.array(call.read("srcs", src)) for src in srcs] if call.values else None
 
 
-def _combine(op: str, arrays: list[Array], like: NkiTensor) -> Array:
-    """The reduction in the order of the ranks: floats in float32, integers as they are."""
-    if like.dtype.is_float:
-        arrays = [to_float32(item, like.dtype) for item in arrays]
-    total = arrays[0]
-    for item in arrays[1:]:
-        total = _REDUCTIONS[op](total, item)
-    return total
+def _each(kind: str, op: str | None = None) -> Combine:
+    """A collective of the fabric, tensor by tensor."""
+
+    def combine(every: list[Any], cost: CollectiveCost) -> list[Any]:
+        by_tensor = [moved(kind, cost, list(arrays), op) for arrays in zip(*every, strict=True)]
+        return [list(arrays) for arrays in zip(*by_tensor, strict=True)]
+
+    return combine
 
 
-def _place(call: Call, members: Sequence[int]) -> int:
-    """This rank's place in its group."""
-    launch = call.core.launch
-    return members.index(launch.rank) if launch is not None and launch.world is not None else 0
+def _write(call: Call, targets: list[NkiTensor], found: list[Array] | None) -> None:
+    if found is not None:
+        for target, values in zip(targets, found, strict=True):
+            call.write("dsts", target, values)
 
 
 def all_reduce(
@@ -169,11 +174,8 @@ def all_reduce(
     sources, targets = _tensors(call, "srcs", srcs), _tensors(call, "dsts", dsts)
     _pairs(call, sources, targets, 1, 1)
     record = _issue(call, sources, targets, groups=group.groups, op=kind)
-    members = _members(call, group)
-    every = _exchange(call, members, _given(call, sources))
-    if call.values:
-        for i, target in enumerate(targets):
-            call.write("dsts", target, _combine(kind, [given[i] for given in every], target))
+    given = _given(call, sources)
+    _write(call, targets, _exchange(call, record, _members(call, group), given, _each("all_reduce", kind)))
     return record
 
 
@@ -187,10 +189,10 @@ def all_gather(
     dim = _dim(call, collective_dim, sources, (0, 1) if sources[0].buffer.on_chip else (0,))
     _pairs(call, sources, targets, group.size, 1)
     record = _issue(call, sources, targets, groups=group.groups, dim=dim)
-    every = _exchange(call, _members(call, group), _given(call, sources))
-    if call.values:
-        for i, target in enumerate(targets):
-            call.write("dsts", target, np.concatenate([given[i] for given in every], axis=dim))
+    found = _exchange(call, record, _members(call, group), _given(call, sources), _each("all_gather"))
+    if found is not None:
+        parts = [item.reshape(group.size, *source.shape) for item, source in zip(found, sources, strict=True)]
+        _write(call, targets, [np.concatenate(list(part), axis=dim) for part in parts])
     return record
 
 
@@ -204,13 +206,10 @@ def reduce_scatter(
     sources, targets = _tensors(call, "srcs", srcs), _tensors(call, "dsts", dsts)
     dim = _dim(call, collective_dim, sources, (0,))
     _pairs(call, sources, targets, 1, group.size)
+    _split(call, sources, group.size)
     record = _issue(call, sources, targets, groups=group.groups, dim=dim, op=kind)
-    members = _members(call, group)
-    every = _exchange(call, members, _given(call, sources))
-    if call.values:
-        for i, target in enumerate(targets):
-            parts = [np.split(given[i], group.size)[_place(call, members)] for given in every]
-            call.write("dsts", target, _combine(kind, parts, target))
+    given = _given(call, sources)
+    _write(call, targets, _exchange(call, record, _members(call, group), given, _each("reduce_scatter", kind)))
     return record
 
 
@@ -223,17 +222,24 @@ def all_to_all(
     sources, targets = _tensors(call, "srcs", srcs, HBM), _tensors(call, "dsts", dsts, HBM)
     dim = _dim(call, collective_dim, sources, (0,))
     _pairs(call, sources, targets, 1, 1)
-    for source in sources:
-        call.require(source.shape[0] % group.size == 0, "srcs", "dimension 0", source.shape[0],
-                     f"a multiple of the {group.size} ranks", "shape")  # fmt: skip
+    _split(call, sources, group.size)
     record = _issue(call, sources, targets, groups=group.groups, dim=dim)
-    members = _members(call, group)
-    every = _exchange(call, members, _given(call, sources))
-    if call.values:
-        for i, target in enumerate(targets):
-            parts = [np.split(given[i], group.size)[_place(call, members)] for given in every]
-            call.write("dsts", target, np.concatenate(parts))
+    given = _given(call, sources)
+    _write(call, targets, _exchange(call, record, _members(call, group), given, _each("all_to_all")))
     return record
+
+
+def _split(call: Call, sources: list[NkiTensor], ranks: int) -> None:
+    """Dimension 0 has a part of each rank."""
+    for source in sources:
+        call.require(source.shape[0] % ranks == 0, "srcs", "dimension 0", source.shape[0],
+                     f"a multiple of the {ranks} ranks", "shape")  # fmt: skip
+
+
+def _place(call: Call, members: Sequence[int]) -> int:
+    """This rank's place in its group."""
+    launch = call.core.launch
+    return members.index(launch.rank) if launch is not None and launch.world is not None else 0
 
 
 # --- of lengths known when it runs ------------------------------------------------------------------------------
@@ -265,17 +271,17 @@ def _varied(call: Call, srcs: Any, dsts: Any, group: ReplicaGroup, metadata: Any
     rows = _metadata(call, metadata, group.size, displacements)
     written = [target] if known else [target, metadata]
     record = _issue(call, [source], written, (metadata,), groups=group.groups)
+    if rows is not None:  # the links carry what there is to send
+        record.work["bytes"] = int(rows[0, : 1 if gather else None].sum()) * source.itemsize
     members = _members(call, group)
-    me = _place(call, members)
     parts: list[Array] | None = None
     if rows is not None:
         flat = np.array(call.read("srcs", source)).reshape(-1)
         columns = [0] * group.size if gather else range(group.size)
         parts = [_chunk(call, flat, int(rows[1, i]), int(rows[0, i]), "metadata_tensor") for i in columns]
-    every = _exchange(call, members, parts)
+    received = _exchange(call, record, members, parts, lambda every, _: [list(got) for got in zip(*every, strict=True)])
     if rows is None:
         return record
-    received = [sent[me] for sent in every]
     held = target.storage.written is not False
     filled = np.array(call.read("dsts", target)).reshape(-1) if held else np.zeros(target.size, target.dtype.storage)
     for i, part in enumerate(received):
@@ -341,11 +347,12 @@ def collective_permute(
         _members(call, ReplicaGroup([ranks or [0]]))
     elif launch.rank not in ranks:
         return record
-    every = dict(zip(ranks, _exchange(call, ranks, _given(call, sources)), strict=True))
-    me = launch.rank if launch is not None and launch.world is not None else ranks[0]
-    origin = next((a for a, b in pairs if b == me), None)
-    if call.values and origin is not None:
-        call.write("dsts", targets[0], every[origin][0])
+    origin = {target: source for source, target in pairs}
+    found = _exchange(
+        call, record, ranks, _given(call, sources),
+        lambda every, _: [every[ranks.index(origin[one])] if one in origin else None for one in ranks],
+    )  # fmt: skip
+    _write(call, targets, found)
     return record
 
 
@@ -373,13 +380,13 @@ def _ring(
         targets = _tensors(call, "dsts_by_channel", dsts_by_channel[channel], most=1)
         for source in sources:
             _pairs(call, [source], targets, 1, 1)
-        records.append(_issue(call, sources, targets, groups=checked.groups, channel=channel, op=kind))
+        records.append(_issue(call, sources, targets, groups=checked.groups, channel=channel,
+                              channels=len(channel_ids), op=kind))  # fmt: skip
         values = _given(call, sources)
         if values is not None and kind is not None:
-            values = [call.cast(targets[0], _combine(kind, values, targets[0]))]
-        every = _exchange(call, members, values)
-        if call.values:
-            call.write("dsts", targets[0], every[_place(call, members) - 1][0])
+            one, two = (to_float32(value, targets[0].dtype) for value in values)
+            values = [call.cast(targets[0], _REDUCTIONS[kind](one, two))]
+        _write(call, targets, _exchange(call, records[-1], members, values, lambda every, _: [every[-1], *every[:-1]]))
     return records
 
 

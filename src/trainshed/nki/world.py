@@ -1,79 +1,262 @@
 """Several ranks of one kernel, run together so that ``nki.collectives`` have somebody to exchange with.
 
-Each rank is a launch of its own, with its own HBM; all cores of all ranks take turns. Values are exact and in the
-ranks' order; links take no time here.
+Each rank is a launch of its own, with its own HBM; all cores of all ranks take turns. Values go the way of the
+schedule of the algorithm that is cheapest on the links of a system (``nki.collectives_values``); a collective takes
+what the fabric says of it, and begins when the last of its ranks has come to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from trainshed.chip.accesses import Accesses, accesses
 from trainshed.chip.core import NeuronCore
 from trainshed.chip.launch import Launch
+from trainshed.chip.record import Instruction
+from trainshed.chip.timing.clock import Clock, clocks
+from trainshed.chip.timing.cost import LINKS
+from trainshed.chip.timing.rates import rates
+from trainshed.chip.timing.timing import Timing, timing
 from trainshed.chip.turns import Turns
 from trainshed.core.errors import UserError
+from trainshed.fabric import CollectiveCost
+from trainshed.nki.collectives import Combine
+from trainshed.nki.collectives_cost import Links, system_of
 from trainshed.nki.run import Simulated
 
 
-class World:
-    """The launches of all ranks."""
+@dataclass(eq=False)
+class Meeting:
+    """One collective of some ranks: what each brought, in the order of ``members``."""
 
-    def __init__(self, size: int) -> None:
-        self.turns = Turns()
+    members: tuple[int, ...]
+    core: int
+    """Which core of each rank."""
+    brought: dict[int, tuple[Instruction, Any]] = field(default_factory=dict)
+    results: list[Any] | None = None
+
+    @property
+    def opcode(self) -> str:
+        """The collective, as ``nki.collectives`` calls it."""
+        return self.brought[self.members[0]][0].opcode
+
+    @property
+    def bytes(self) -> int:
+        """Of the rank that brings most."""
+        return max(record.work["bytes"] for record, _ in self.brought.values())
+
+
+class World:
+    """The launches of all ranks, and the links between them."""
+
+    def __init__(self, links: Links) -> None:
         self.launches: list[Launch] = []
-        self.size = size
-        self._mail: dict[Hashable, dict[int, Any]] = {}
-        self._read: dict[Hashable, int] = {}
+        self.links = links
+        self.meetings: dict[Hashable, Meeting] = {}
 
     def add(self, launch: Launch) -> None:
         """Take a launch in as the next rank."""
         launch.world, launch.rank = self, len(self.launches)
         self.launches.append(launch)
 
-    def exchange(self, core: NeuronCore, members: tuple[int, ...], value: Any, what: str) -> list[Any]:
-        """Every member's value, in the order of ``members``: the n-th exchange of this core with that of theirs."""
+    def exchange(
+        self, core: NeuronCore, record: Instruction, members: tuple[int, ...], value: Any, combine: Combine
+    ) -> Any:
+        """What this rank gets of the n-th exchange of this core with that of the other ``members``.
+
+        ``combine`` is asked once, when all are there; not at all where nothing is computed (``value`` is None).
+        """
         counts: dict[Hashable, int] = core.state.setdefault("collectives", {})
         turn = counts[members] = counts.get(members, -1) + 1
-        key = (members, core.index, turn)
-        box = self._mail.setdefault(key, {})
-        box[core.launch.rank] = what, value
-        core.launch.wait(core, lambda: len(box) == len(members), what)
-        found = [box[rank] for rank in members]
-        for rank, (other, _) in zip(members, found, strict=True):
-            if other != what:
+        meeting = self.meetings.setdefault((members, core.index, turn), Meeting(members, core.index))
+        rank = core.launch.rank
+        meeting.brought[rank] = record, value
+        core.launch.wait(core, lambda: len(meeting.brought) == len(members), record.opcode)
+        for other in members:
+            opcode = meeting.brought[other][0].opcode
+            if opcode != record.opcode:
                 raise UserError(
-                    f"{what}: collective of rank {rank} at the same place", where=f"rank {core.launch.rank}",
-                    value=other, expected=what,
+                    f"{record.opcode}: collective of rank {other} at the same place", where=f"rank {rank}",
+                    value=opcode, expected=record.opcode,
                 )  # fmt: skip
-        self._read[key] = self._read.get(key, 0) + 1
-        if self._read[key] == len(members):
-            del self._mail[key], self._read[key]
-        return [given for _, given in found]
+        if value is None:
+            return None
+        if meeting.results is None:
+            meeting.results = combine([meeting.brought[one][1] for one in members], self.cost(meeting))
+            meeting.brought = {one: (item, None) for one, (item, _) in meeting.brought.items()}
+        place = members.index(rank)
+        found, meeting.results[place] = meeting.results[place], None
+        return found
+
+    def cost(self, meeting: Meeting) -> CollectiveCost:
+        """What a collective takes: all cores of a rank exchange at the same time, and the channels of a ring."""
+        first = meeting.brought[meeting.members[0]][0]
+        concurrent = len(self.launches[0].cores) * first.attributes.get("channels", 1)
+        return self.links.cost(first.opcode, meeting.bytes, meeting.members, concurrent)
+
+    # --- time -----------------------------------------------------------------------------------------------
+
+    def priced(self) -> None:
+        """Record in every collective what it takes."""
+        for meeting in self.meetings.values():
+            seconds = float(self.cost(meeting).time.value)
+            for record, _ in meeting.brought.values():
+                record.work[LINKS] = round(seconds * 1e12)
+
+    def classes(self) -> list[int]:
+        """By rank, the first rank that does the same and meets ranks that do the same.
+
+        Ranks of one class have the same times: they begin together, and whatever one of them waits for, the others
+        wait for its like. So one of each class is timed.
+        """
+        same = list(range(len(self.launches)))
+        for rank, launch in enumerate(self.launches):
+            same[rank] = next(one for one in range(rank + 1) if one == rank or _alike(self.launches[one], launch))
+        met: list[list[tuple[Any, ...]]] = [[] for _ in same]
+        for meeting in self.meetings.values():
+            for rank in meeting.members:
+                met[rank].append((meeting.core, meeting.brought[rank][0].serial, meeting))
+        while True:
+            seen: dict[Hashable, int] = {}
+            found = []
+            for rank, listed in enumerate(met):
+                like = [(core, serial, _classes(meeting, same)) for core, serial, meeting in listed]
+                found.append(seen.setdefault((same[rank], *sorted(like)), rank))
+            if found == same:
+                return same
+            same = found
+
+    def together(self, same: Sequence[int], place: dict[int, int]) -> list[list[tuple[int, int]]]:
+        """The collectives of classes, as the cores that meet there and their instructions."""
+        found = set()
+        lnc = len(self.launches[0].cores)
+        for meeting in self.meetings.values():
+            group = _classes(meeting, same)
+            if len(group) > 1:
+                found.add(tuple((place[rank] * lnc + meeting.core, serial) for rank, serial in group))
+        return [list(group) for group in sorted(found)]
+
+
+def _classes(meeting: Meeting, same: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """The classes that meet, and by which instruction."""
+    return tuple(sorted({(same[rank], record.serial) for rank, (record, _) in meeting.brought.items()}))
+
+
+def _alike(one: Launch, two: Launch) -> bool:
+    """Whether two launches have executed the same."""
+    for a, b in zip(one.cores, two.cores, strict=True):
+        if len(a.instructions) != len(b.instructions):
+            return False
+        for x, y in zip(a.instructions, b.instructions, strict=True):
+            if x.opcode != y.opcode or x.engine is not y.engine or x.work != y.work or x.after != y.after:
+                return False
+            if x.reads != y.reads or x.writes != y.writes or x.attributes != y.attributes:
+                return False
+    return True
+
+
+class Ranks(list[Any]):
+    """Each rank's results, as ``nki.simulate`` gives them; and when everything happened."""
+
+    def __init__(self, results: Sequence[Any], world: World, runs: Sequence[Simulated], time: bool) -> None:
+        super().__init__(results)
+        self.world = world
+        self.runs = tuple(runs)
+        """Each rank's run, with its ``profile``."""
+        self._time = time
+
+    @cached_property
+    def columns(self) -> tuple[tuple[Accesses, ...], ...]:
+        """The records as columns, by rank and core."""
+        return tuple(tuple(map(accesses, launch.cores)) for launch in self.world.launches)
+
+    @cached_property
+    def classes(self) -> tuple[int, ...]:
+        """By rank, the first rank whose times are the same."""
+        self._timed()
+        self.world.priced()
+        return tuple(self.world.classes())
+
+    @cached_property
+    def clocks(self) -> tuple[tuple[Clock, ...], ...]:
+        """When every instruction starts and ends, by rank and core; all ranks begin at 0."""
+        same = self.classes
+        kept = sorted(set(same))
+        place = {rank: i for i, rank in enumerate(kept)}
+        columns = [column for rank in kept for column in self.columns[rank]]
+        of = rates(columns[0].core.target.chip)
+        found = clocks(columns, of, meetings=self.world.together(same, place))
+        lnc = len(self.world.launches[0].cores)
+        return tuple(tuple(found[place[rank] * lnc : (place[rank] + 1) * lnc]) for rank in same)
+
+    @cached_property
+    def timing(self) -> tuple[Timing, ...]:
+        """Each rank's time: engines at work, bounds, critical path."""
+        known: dict[int, Timing] = {}
+        for rank, one in enumerate(self.classes):
+            if one == rank:
+                known[rank] = timing(self.columns[rank], found=self.clocks[rank])
+        return tuple(known[one] for one in self.classes)
+
+    @property
+    def seconds(self) -> float:
+        """From the common start to the end of the last rank."""
+        return max(clock.seconds for cores in self.clocks for clock in cores)
+
+    @property
+    def collectives(self) -> tuple[tuple[Meeting, CollectiveCost], ...]:
+        """Every collective with what it takes on the links, in the order in which ranks came to them."""
+        return tuple((meeting, self.world.cost(meeting)) for meeting in self.world.meetings.values())
+
+    def _timed(self) -> None:
+        if not self._time:
+            raise UserError("timing", where="nki.simulate_ranks", value="time=False", expected="a run with time=True")
 
 
 def simulate_ranks(
     kernel: Any, inputs: Sequence[tuple[Any, ...] | dict[str, Any]], *, target: str | None = None, values: bool = True,
-    quantize_rule: str | None = None,
-) -> list[Any]:  # fmt: skip
+    time: bool = True, quantize_rule: str | None = None, system: str | None = None, ranks_per_chip: int | None = None,
+) -> Ranks:  # fmt: skip
     """Run ``kernel`` (or ``kernel[lnc]``) as ``len(inputs)`` ranks that can exchange by ``nki.collectives``.
 
     Args:
         kernel: an ``@nki.jit`` kernel or a plain function; every rank runs it.
         inputs: each rank's arguments: a tuple of positional ones, or a dictionary of named ones.
-        target, values, quantize_rule: as of ``nki.simulate``.
+        target, values, time, quantize_rule: as of ``nki.simulate``.
+        system: whose links are between the ranks, as ``trn3-gen2``; default the chip's largest UltraServer.
+        ranks_per_chip: ranks in order that share a chip; default all of its logical cores (Trainium3 at LNC 2: 4).
 
     Returns:
-        Each rank's results, as ``nki.simulate`` gives them.
+        A list of each rank's results, as ``nki.simulate`` gives them. With ``time`` its ``timing`` has each rank's
+        time, ``seconds`` the whole, ``collectives`` what each took and by which algorithm.
     """
-    world = World(len(inputs))
+    if not inputs:
+        raise UserError("inputs", where="nki.simulate_ranks", value=len(inputs), expected="those of at least one rank")
+    turns = Turns()
     runs = [Simulated(kernel, target=target, values=values, quantize_rule=quantize_rule) for _ in inputs]
-    jobs: list[tuple[NeuronCore, Callable[[NeuronCore], Any]]] = []
+    bodies = []
     for run, given in zip(runs, inputs, strict=True):
         args, kwargs = ((), given) if isinstance(given, dict) else (tuple(given), {})
-        body = run.prepare(args, kwargs, turns=world.turns)
-        assert run.launch is not None
-        world.add(run.launch)
-        jobs.extend((core, run.launch.job(body)) for core in run.launch.cores)
-    returned = iter(world.turns.run(jobs))
-    return [run.finish([next(returned) for _ in range(run.lnc)]) for run in runs]
+        bodies.append(run.prepare(args, kwargs, turns=turns))
+    launches = [run.launch for run in runs if run.launch is not None]
+    world = World(_links(launches, system, ranks_per_chip))
+    jobs: list[tuple[NeuronCore, Callable[[NeuronCore], Any]]] = []
+    for launch, body in zip(launches, bodies, strict=True):
+        world.add(launch)
+        jobs.extend((core, launch.job(body)) for core in launch.cores)
+    returned = iter(turns.run(jobs))
+    results = [run.finish([next(returned) for _ in range(run.lnc)]) for run in runs]
+    return Ranks(results, world, runs, time)
+
+
+def _links(launches: Sequence[Launch], system: str | None, per_chip: int | None) -> Links:
+    """The fabric under the launches."""
+    core = launches[0].cores[0]
+    chip = core.target.chip
+    if per_chip is None:
+        cores = int(float(system_of(chip, 1, 1, system).chip.cores.value))
+        per_chip = max(1, cores // len(launches[0].cores))
+    return Links(system=system_of(chip, len(launches), per_chip, system), per_chip=per_chip)
