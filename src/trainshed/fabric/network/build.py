@@ -227,5 +227,5 @@ def sent(network: Network) -> Floats:
     """``[levels, chips]`` B/s that each chip can send over its links of each level."""
     own = network.source < network.chips
     at = network.level[own] * network.chips + network.source[own]
-    total: Floats = np.bincount(at, weights=network.bandwidth[own], minlength=len(network.levels) * network.chips)
-    return np.reshape(total, (len(network.levels), network.chips))
+    total = np.bincount(at, weights=network.bandwidth[own], minlength=len(network.levels) * network.chips)
+    return np.asarray(total, dtype=np.float64).reshape(len(network.levels), network.chips)
