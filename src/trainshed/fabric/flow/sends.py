@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from trainshed.core import UserError
 from trainshed.fabric.network.graph import Network
 
 Ints = NDArray[np.int64]
@@ -29,6 +30,23 @@ class Sends:
     """``[sends]`` s: nothing of a send happens sooner."""
     group: Ints
     """``[sends]`` of which collective it is."""
+
+    def __post_init__(self) -> None:
+        count = len(self.source)
+        columns = (self.target, self.size, self.earliest, self.group)
+        if any(len(c) != count for c in columns) or len(self.first) != count + 1 or self.first[-1] != len(self.before):
+            raise ValueError("columns of sends differ in length")
+        if len(self.before) and not 0 <= self.before.min() <= self.before.max() < count:
+            raise ValueError("a send waits for one that does not exist")
+        for name, column, unit in (("size", self.size, "B"), ("earliest time", self.earliest, "s")):
+            wrong = np.flatnonzero(~(column >= 0) | ~np.isfinite(column))
+            if len(wrong):
+                raise UserError(
+                    f"{name} of a send",
+                    where="network model",
+                    value=f"{column[wrong[0]]} {unit}",
+                    expected="at least 0",
+                )
 
     def __len__(self) -> int:
         return len(self.source)
