@@ -182,3 +182,9 @@ def test_base_tensor_is_the_tensor_as_it_was_made():
 def test_a_pattern_is_pairs(pattern):
     with pytest.raises(NkiValidationError, match=r"ap, .*: pattern: .*; expected \[\[stride, elements\], …\]"):
         tensor((2, 4))[0].ap(pattern)
+
+
+@pytest.mark.parametrize("shape", [(128, 32.0, 2), (128, True, 64), ("128", 64), "ab"])
+def test_sizes_are_whole_numbers(core, empty, shape):
+    with pytest.raises(NkiValidationError, match="size: .*; expected a (whole number|list of whole numbers)"):
+        empty((128, 64)).reshape(shape)

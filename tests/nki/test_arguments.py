@@ -114,14 +114,11 @@ def test_whole_numbers_of_every_kind_are_taken():
 
 
 def test_what_has_no_sentence_of_its_own_names_the_function_and_the_line():
-    for wrong, name in (
-        (lambda t: nl.exp("x"), r"exp: arguments: .*AttributeError: .*'str'.*; expected exp\(x, dtype\)"),
-        (lambda t: t.reshape("ab"), r"reshape: arguments: .*ValueError: .*; expected reshape\(self, shape\)"),
-    ):
-        with pytest.raises(BadArgumentError, match=name) as caught:
-            nki.simulate(lambda x, wrong=wrong: wrong(nl.load(x)))(X)
-        assert str(caught.value).startswith(f"{__file__}:")
-        assert caught.value.__cause__ is not None
+    name = r"exp: arguments: .*AttributeError: .*'str'.*; expected exp\(x, dtype\)"
+    with pytest.raises(BadArgumentError, match=name) as caught:
+        nki.simulate(lambda x: nl.exp("x"))(X)
+    assert str(caught.value).startswith(f"{__file__}:")
+    assert caught.value.__cause__ is not None
 
 
 @pytest.mark.parametrize(("error", "wrong"), [

@@ -18,7 +18,7 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
 
 def infer(shape: Sequence[int], size: int) -> tuple[int, ...]:
     """A shape whose one -1 is what remains of ``size``."""
-    sizes = tuple(int(item) for item in shape)
+    sizes = tuple(shape)
     if sizes.count(-1) != 1:
         return sizes
     rest = math.prod(item for item in sizes if item != -1)

@@ -12,8 +12,10 @@ from trainshed.chip.errors import violation
 
 
 def whole(function: str, operand: str, value: Any, what: str = "number") -> int:
-    """A whole number, or what a register holds."""
+    """A whole number, or what a register holds; True and False are none."""
     try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
         return operator.index(value)
     except TypeError:
         raise violation(

@@ -309,7 +309,7 @@ class NkiTensor(NoOperators, NKIObject):
     def reshape_dim(self, dim: int, shape: Sequence[int]) -> NkiTensor:
         """One dimension split into several; one size may be -1."""
         dim = self._dim("reshape_dim", dim, partition=len(shape) == 1)
-        sizes = infer(shape, self.shape[dim])
+        sizes = infer(wholes("reshape_dim", "shape", shape, "size"), self.shape[dim])
         if math.prod(sizes) != self.shape[dim]:
             raise self._fail("reshape_dim", "shape", tuple(shape), f"sizes whose product is {self.shape[dim]}")
         strides = [self.strides[dim] * stride for stride in row_major(sizes)]
@@ -331,7 +331,7 @@ class NkiTensor(NoOperators, NKIObject):
 
     def reshape(self, shape: Sequence[int]) -> NkiTensor:
         """The same elements under another shape, where the layout allows it."""
-        sizes = infer(shape, self.size)
+        sizes = infer(wholes("reshape", "shape", shape, "size"), self.size)
         if math.prod(sizes) != self.size:
             raise self._fail("reshape", "shape", tuple(shape), f"{self.size} elements")
         if (self.buffer.on_chip or self._vector()) and sizes[0] != self.shape[0]:
