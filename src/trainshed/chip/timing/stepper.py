@@ -60,22 +60,33 @@ class Ramp:
 
 
 class Stepper:
-    """Times of a program's instructions in femtoseconds."""
+    """Times of a program's instructions in femtoseconds.
+
+    What asks for nothing that engines share is placed as soon as all that it waits for is; the rest in the order of
+    time, from a heap.
+    """
 
     def __init__(self, program: Program, rates: Rates, repeated: list[Run]) -> None:
         count = len(program.kind)
-        self._program, self._rates = program, rates
+        self._program, self._rates, self._kinds = program, rates, _without_own_ports(program)
         self.start, self.end, self.ready, self.release = (np.zeros(count, np.int64) for _ in range(4))
         self.cause = np.full(count, -1, np.int64)
-        later, earlier = program.edges
-        order = np.argsort(earlier, kind="stable")
-        self._users = later[order].tolist()
-        self._first = np.searchsorted(earlier[order], np.arange(count + 1)).tolist()
+        self._semaphore = whole(rates.semaphore)
+        self._settle = whole(max(rates.dma_fixed - rates.semaphore - rates.descriptor, 0.0))
+        self._times: tuple[list[int], ...] = ([0] * count, [0] * count, [0] * count, [0] * count)
+        """``start``, ``end``, ``ready`` and ``release`` of what is stepped."""
+        self._causes = [-1] * count
+        self._told: list[tuple[Array, Array, Array]] = []
+        """Places of what is told, their four times, their causes."""
         queue = np.array([kind.queue for kind in program.kinds] + [-1], np.int64)[program.kind]
-        behind = _behind(queue)
-        left = np.bincount(later, minlength=count)
-        left[behind[behind >= 0]] += 1
-        self._behind, self._left = behind.tolist(), left.tolist()
+        ahead, behind = _in_turn(queue)
+        earlier = np.concatenate((program.edges.earlier, ahead))
+        order = np.argsort(earlier, kind="stable")
+        self._users = np.concatenate((program.edges.later, ~behind))[order]
+        """By instruction those that wait for its result, and as ``~k`` the one that waits for its queue."""
+        self._first = np.searchsorted(earlier[order], np.arange(count + 1))
+        left = np.bincount(np.concatenate((program.edges.later, behind)), minlength=count)
+        self._left: list[int] = left.tolist()
         self._at, self._by = [0] * count, [-1] * count
         self._heap = [(0, i, False) for i in np.flatnonzero((left == 0) & (program.kind >= 0)).tolist()]
         """When instructions may start, or have made their descriptors."""
@@ -88,7 +99,7 @@ class Stepper:
         self._looks = {i: run for run in repeated for i in range(run.start + run.period, run.stop, run.period)}
         self._log: list[int] = []
         self._run: Run | None = None
-        self._beyond_of: dict[Run, dict[int, list[int]]] = {}
+        self._pairs_of: dict[Run, tuple[Array, Array, Array]] = {}
         self._seen: dict[object, tuple[int, int, int]] = {}
         """States of this run: moment, instruction, and how much of the log was before."""
         self._looked = 0
@@ -101,49 +112,77 @@ class Stepper:
 
         Raises ``depends_on`` where instructions wait for each other.
         """
-        kinds, kind_of, cores = self._program.kinds, self._program.kind.tolist(), self._program.cores
-        heap, looks, users, first, behind = self._heap, self._looks, self._users, self._first, self._behind
+        self._step()
+        if self.stepped + self.told < int((self._program.kind >= 0).sum()):
+            raise DeadlockError(next(k for k, left in enumerate(self._left) if left > 0))
+        columns = tuple(np.array(times, np.int64) for times in self._times)
+        self.start, self.end, self.ready, self.release = columns
+        self.cause = np.array(self._causes, np.int64)
+        for places, times, causes in self._told:
+            for column, told in zip(columns, times, strict=True):
+                column[places] = told
+            self.cause[places] = causes
+
+    def _step(self) -> None:
+        kinds, kind_of = self._kinds, self._program.kind.tolist()
+        heap, looks, users, first = self._heap, self._looks, self._users.tolist(), self._first.tolist()
         left, at, by, some = self._left, self._at, self._by, self._some
-        start, end, ready, released, cause = self.start, self.end, self.ready, self.release, self.cause
-        semaphore = whole(self._rates.semaphore)
-        settle = whole(max(self._rates.dma_fixed - self._rates.semaphore - self._rates.descriptor, 0.0))
+        (start, end, ready, release), causes = self._times, self._causes
+        in_time = self._in_time()
         push, pop = heapq.heappush, heapq.heappop
         while heap:
             moment, i, made = pop(heap)
             if i in looks and not made and self._tell(looks[i], moment, i):
                 heap = self._heap
                 continue
-            kind = kinds[kind_of[i]]
-            if not made:
-                released[i], cause[i] = moment, by[i]
-                if kind.descriptors and kind.busy:
+            going = [i]
+            while going:
+                i = going.pop()
+                kind = kinds[kind_of[i]]
+                if not made:
+                    release[i], causes[i] = at[i], by[i]
+                if not kind.descriptors:
+                    start[i], free, stop = self._on_engine(at[i], kind)
+                    end[i], done = free, stop + kind.latency
+                elif kind.busy and not made:
                     push(heap, (moment + kind.busy, i, True))
-                    continue
-            if self._run is not None:
-                self._log.append(i)
-            self.stepped += 1
-            if kind.descriptors:
-                free = moment
-                begun, stop = self._dma[cores[kind.queue]].serve(kind.descriptors, kind.each, moment + semaphore)
-                start[i], end[i], done = begun, stop, stop + settle
-            else:
-                start[i], free, stop = self._on_engine(moment, kind)
-                end[i], done = free, stop + kind.latency
-            ready[i] = done
-            follow = [(k, done) for k in users[first[i] : first[i + 1]]]
-            if behind[i] >= 0:
-                follow.append((behind[i], free))
-            for k, when in follow:
-                if when > at[k]:
-                    at[k], by[k] = when, i
-                left[k] -= 1
-                if left[k]:
-                    some.add(k)
+                    break
                 else:
+                    start[i], end[i], done, free = *self._on_dma(moment, kind), moment
+                ready[i] = done
+                self.stepped += 1
+                if self._run is not None:
+                    self._log.append(i)
+                for k in users[first[i] : first[i + 1]]:
+                    when = done
+                    if k < 0:
+                        k, when = ~k, free
+                    if when > at[k] or (when == at[k] and 0 <= by[k] < i):  # of two that end at once the later one
+                        at[k], by[k] = when, i
+                    left[k] -= 1
+                    if left[k]:
+                        some.add(k)
+                        continue
                     some.discard(k)
-                    push(heap, (at[k], k, False))
-        if self.stepped + self.told < int((self._program.kind >= 0).sum()):
-            raise DeadlockError(next(k for k in range(len(left)) if left[k] > 0))
+                    if in_time[k]:
+                        push(heap, (at[k], k, False))
+                    else:
+                        going.append(k)
+                made = False
+
+    def _in_time(self) -> list[bool]:
+        """Whose turn in time matters: DMAs, what goes ways that engines share, and where the state is looked at."""
+        shared = np.array([kind.port is not None or kind.descriptors > 0 for kind in self._kinds] + [False])
+        found = shared[self._program.kind]
+        found[list(self._looks)] = True
+        turns: list[bool] = found.tolist()
+        return turns
+
+    def _on_dma(self, moment: int, kind: Kind) -> tuple[int, int, int]:
+        """When a transfer begins and ends, and when what waits for it may go on."""
+        engines = self._dma[self._program.cores[kind.queue]]
+        begun, ended = engines.serve(kind.descriptors, kind.each, moment + self._semaphore)
+        return begun, ended, ended + self._settle
 
     def _on_engine(self, moment: int, kind: Kind) -> tuple[int, int, int]:
         """When an instruction that may start begins, when its engine is free, and when it has ended."""
@@ -177,12 +216,12 @@ class Stepper:
         if known is None:
             return False
         before, first, place = known
-        log, period = self._log[place:], i - first
+        log, period = np.array(self._log[place:], np.int64), i - first
         times = self._periods_left(run, period, i, log)
         if times < 1:
             return False
         self._seen.clear()
-        self._skip(run._replace(period=period), times, moment - before, (moment, i), np.array(log, np.int64))
+        self._skip(run, period, times, moment - before, (moment, i), log)
         return True
 
     def _state(self, run: Run, now: int, i: int) -> object:
@@ -197,54 +236,46 @@ class Stepper:
             tuple(sorted((port, max(moment - now, 0)) for port, moment in self._ports.items())),
         )
 
-    def _periods_left(self, run: Run, period: int, i: int, log: list[int]) -> int:
+    def _periods_left(self, run: Run, period: int, i: int, log: Array) -> int:
         """Periods that can be told: what they touch lies in the run, and nothing beyond it may start before their end.
 
         Of what comes after the run, an instruction may start once all of the run that it waits for is placed.
         """
-        reach = i
-        for one in log:
-            if one < run.start:
-                return 0
-            reach = max(reach, one, self._behind[one] if self._behind[one] < run.stop else one)
-            for k in self._users[self._first[one] : self._first[one + 1]]:
-                if k < run.stop:
-                    reach = max(reach, k)
-        times = (run.stop - 1 - reach) // period
-        like = {one % period: one for one in log}  # a period has one of each
+        if log.min() < run.start:
+            return 0
+        of, user, _ = self._pairs(run)
+        within = user[np.isin(of, log) & (user < run.stop)]
+        times = (run.stop - 1 - max(i, int(log.max()), int(within.max(initial=0)))) // period
+        _, when = _periods(of, log, period)
+        coming = (user >= run.stop) & (when > 0)
+        user, when = user[coming], when[coming]
+        order = np.argsort(user, kind="stable")
+        beyond, first, count = np.unique(user[order], return_index=True, return_counts=True)
+        last = np.maximum.reduceat(when[order], first) if len(first) else when
+        free = count == np.array([self._left[k] for k in beyond.tolist()], np.int64)
+        return min(times, int(last[free].min(initial=times + 1)) - 1)
 
-        def when(one: int) -> int:
-            """The period, counted from the last, in which an instruction of the run is placed."""
-            return (one - like[one % period]) // period
+    def _pairs(self, run: Run) -> tuple[Array, Array, Array]:
+        """Of a run's instructions every one with each that waits for it, and whether that waits for its queue."""
+        found = self._pairs_of.get(run)
+        if found is None:
+            first = self._first[run.start : run.stop + 1]
+            users = self._users[first[0] : first[-1]]
+            of = np.repeat(np.arange(run.start, run.stop, dtype=np.int64), np.diff(first))
+            found = self._pairs_of[run] = (of, np.maximum(users, ~users), (users < 0).astype(np.int64))
+        return found
 
-        for k, before in self._after(run).items():
-            coming = [when(one) for one in before if when(one) > 0]
-            if coming and len(coming) == self._left[k]:
-                times = min(times, max(coming) - 1)
-        return times
-
-    def _after(self, run: Run) -> dict[int, list[int]]:
-        """Instructions that come after a run, each with those of the run that it waits for."""
-        if run not in self._beyond_of:
-            found: dict[int, list[int]] = {}
-            for one in range(run.start, run.stop):
-                later = self._users[self._first[one] : self._first[one + 1]]
-                for k in (*later, self._behind[one]):
-                    if k >= run.stop:
-                        found.setdefault(k, []).append(one)
-            self._beyond_of[run] = found
-        return self._beyond_of[run]
-
-    def _skip(self, run: Run, times: int, span: int, now: tuple[int, int], log: Array) -> None:
+    def _skip(self, run: Run, period: int, times: int, span: int, now: tuple[int, int], log: Array) -> None:
         """Tell ``times`` periods from the last one, whose instructions are in ``log``."""
-        by, ahead = times * span, times * run.period
+        by, ahead = times * span, times * period
         self.told += times * len(log)
-        places = (log + np.arange(1, times + 1)[:, None] * run.period).reshape(-1)
-        for column in (self.start, self.end, self.ready, self.release):
-            column[places] = (column[log] + np.arange(1, times + 1)[:, None] * span).reshape(-1)
-        causes = self.cause[log]
-        moved = causes + np.arange(1, times + 1)[:, None] * run.period
-        self.cause[places] = np.where(causes < 0, -1, moved).reshape(-1)
+        steps, places = np.arange(1, times + 1)[:, None], log.tolist()
+        last = np.array([[column[k] for k in places] for column in self._times], np.int64)
+        causes = np.array([self._causes[k] for k in places], np.int64)
+        self._told.append((
+            (log + steps * period).reshape(-1), (last[:, None] + steps * span).reshape(4, -1),
+            np.where(causes < 0, -1, causes + steps * period).reshape(-1),
+        ))  # fmt: skip
         left, at, cause = self._left, self._at, self._by
         inside = [k for k in self._some if k < run.stop]
         held = [(k, left[k], at[k], cause[k]) for k in inside]
@@ -256,43 +287,64 @@ class Stepper:
             cause[k + ahead] = one + ahead if one >= run.start else one
         self._heap = []
         for moment, k, made, one in waiting:
-            left[k + ahead], at[k + ahead] = 0, moment + by
+            left[k + ahead], at[k + ahead] = 0, at[k] + by
             cause[k + ahead] = one + ahead if one >= run.start else one
             heapq.heappush(self._heap, (moment + by, k + ahead, made))
             if made:  # it was released before, with what is known of it
-                self.release[k + ahead], self.cause[k + ahead] = self.release[k] + by, cause[k + ahead]
+                self._times[3][k + ahead], self._causes[k + ahead] = self._times[3][k] + by, cause[k + ahead]
         for engines in self._dma:
             engines.later(by)
         for ramp in self._ramps:
             ramp.later(by)
         self._ports = {port: moment + by for port, moment in self._ports.items()}
-        self._beyond(run, places.tolist())
+        self._beyond(run, period, times, span, log, last)
 
-    def _beyond(self, run: Run, places: list[int]) -> None:
-        """What comes after a run, and waits for instructions that were told, has their ends."""
-        users, first, left, at = self._users, self._first, self._left, self._at
-        for i in places:
-            follow = [(k, int(self.ready[i])) for k in users[first[i] : first[i + 1]]]
-            if self._behind[i] >= 0:
-                moved = self._program.kinds[self._program.kind[i]].descriptors > 0
-                follow.append((self._behind[i], self._free(i) if moved else int(self.end[i])))
-            for k, done in follow:
-                if k >= run.stop:
-                    if done > at[k]:
-                        at[k], self._by[k] = done, i
-                    left[k] -= 1
-                    self._some.add(k)
+    def _beyond(self, run: Run, period: int, times: int, span: int, log: Array, last: Array) -> None:
+        """What comes after a run, and waits for instructions that were told, has their ends.
 
-    def _free(self, i: int) -> int:
-        """When the queue of a DMA may go on: its descriptors are made."""
-        return int(self.release[i]) + int(self._program.kinds[self._program.kind[i]].busy)
+        ``last``: the four times of those in ``log``.
+        """
+        _, end, ready, release = last
+        kinds = [self._kinds[kind] for kind in self._program.kind[log].tolist()]
+        making = np.array([kind.busy if kind.descriptors else -1 for kind in kinds], np.int64)
+        free = np.where(making < 0, end, release + making)  # a DMA's queue goes on once its descriptors are made
+        of, user, by_queue = self._pairs(run)
+        which, when = _periods(of, log, period)
+        found = np.flatnonzero((user >= run.stop) & (when > 0) & (when <= times))
+        at, by = self._at, self._by
+        which, by_queue = which[found], by_queue[found]
+        done = np.where(by_queue > 0, free[which], ready[which]) + when[found] * span
+        for i, k, moment in zip(of[found].tolist(), user[found].tolist(), done.tolist(), strict=True):
+            if moment > at[k] or (moment == at[k] and 0 <= by[k] < i):
+                at[k], by[k] = moment, i
+            self._left[k] -= 1
+            self._some.add(k)
 
 
-def _behind(queue: Array) -> Array:
-    """The next instruction of the same queue (-1: none)."""
+def _periods(of: Array, log: Array, period: int) -> tuple[Array, Array]:
+    """Of instructions of a run: the like one's place in the log of a period, and how many periods later they are."""
+    like = np.zeros(period, np.int64)
+    like[log % period] = np.arange(len(log))
+    which = like[of % period]
+    return which, (of - log[which]) // period
+
+
+def _without_own_ports(program: Program) -> list[Kind]:
+    """The kinds without the ways that only one queue uses: it never finds them taken."""
+    queues: dict[object, set[int]] = {}
+    for kind in program.kinds:
+        queues.setdefault((program.cores[kind.queue], kind.port), set()).add(kind.queue)
+        if kind.held != kind.busy:  # it is free before its way is
+            queues[program.cores[kind.queue], kind.port].add(-1)
+    return [
+        kind if len(queues[program.cores[kind.queue], kind.port]) > 1 else kind._replace(port=None)
+        for kind in program.kinds
+    ]
+
+
+def _in_turn(queue: Array) -> tuple[Array, Array]:
+    """Pairs of instructions that follow each other in a queue: those ahead and those behind (-1: no queue)."""
     order = np.argsort(queue, kind="stable")
-    behind = np.full(len(queue), -1, np.int64)
+    order = order[queue[order] >= 0]
     same = queue[order[1:]] == queue[order[:-1]]
-    behind[order[:-1][same]] = order[1:][same]
-    behind[queue < 0] = -1
-    return behind
+    return order[:-1][same], order[1:][same]
