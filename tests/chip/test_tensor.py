@@ -186,5 +186,5 @@ def test_a_pattern_is_pairs(pattern):
 
 @pytest.mark.parametrize("shape", [(128, 32.0, 2), (128, True, 64), ("128", 64), "ab"])
 def test_sizes_are_whole_numbers(core, empty, shape):
-    with pytest.raises(NkiValidationError, match="size: .*; expected a (whole number|list of whole numbers)"):
+    with pytest.raises(NkiValidationError, match=r"size: .*; expected a (whole number|list of whole numbers)"):
         empty((128, 64)).reshape(shape)
