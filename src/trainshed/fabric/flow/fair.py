@@ -14,7 +14,6 @@ smallest part.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -26,11 +25,9 @@ from trainshed.core import UserError
 from trainshed.fabric.flow.loads import Loads, loads
 from trainshed.fabric.flow.order import Connections
 from trainshed.fabric.flow.sends import Floats, Ints, Run, Sends, Transport
-from trainshed.fabric.flow.shares import TIE, Pool, ranges, wires
+from trainshed.fabric.flow.shares import TIE, ranges
+from trainshed.fabric.flow.traffic import FEW, Traffic
 from trainshed.fabric.network.graph import Network
-
-#: Up to so many sends at a time are gone through one by one, which is then faster than by columns.
-FEW = 24
 
 
 @dataclass(frozen=True)
@@ -43,12 +40,11 @@ class Flow:
 
 
 class Happens(IntEnum):
-    """What may happen at a time, in the order in which it does: a wire's flow ends, sends arrive, are ready, begin."""
+    """What may happen to sends, in the order in which it does at one time."""
 
-    DRAIN = 0
-    ARRIVE = 1
-    READY = 2
-    BEGIN = 3
+    ARRIVE = 0
+    READY = 1
+    BEGIN = 2
 
 
 class Clock:
@@ -58,7 +54,7 @@ class Clock:
         self.sends, self.loads = sends, loads
         self.now, self.serial = 0.0, 0
         self.events: list[tuple[float, int, Happens, list[int]]] = []
-        """Time, serial, kind, and numbers of sends (``DRAIN``: of a pair of chips)."""
+        """Time, serial, kind, and numbers of sends."""
         count = len(sends)
         self.begin, self.end = np.full(count, np.nan), np.full(count, np.nan)
         self.missing = np.diff(sends.first)
@@ -68,19 +64,17 @@ class Clock:
         self.issues = bool(loads.message.any())
         self.moves = (sends.size > 0.0) & (np.diff(loads.first)[loads.pair] > 0)
         self.connections = Connections(sends, loads.pair)
-        self.wires, self.pool = wires(loads), Pool(loads)
+        self.traffic = Traffic(sends, loads)
         self.few = _Few(self)
 
     def run(self) -> Run:
         """Until nothing is left to happen."""
         self._becomes_ready(np.flatnonzero(self.missing == 0))
-        while self.events or self.pool.due < np.inf:
-            self.now = min(self.events[0][0] if self.events else np.inf, self.pool.due)
-            if self.pool.due <= self.now * (1.0 + TIE):
-                self._drained(self.pool.drain(self.now))
+        while (now := min(self.events[0][0] if self.events else np.inf, self.traffic.due)) < np.inf:
+            self.now = now
+            self._gone(self.traffic.drain(now))
             self._happen()
-            if self.pool.changed:
-                self.pool.settle()
+            self.traffic.settle()
         stuck = np.flatnonzero(np.isnan(self.end))
         if len(stuck):
             raise UserError(
@@ -88,55 +82,37 @@ class Clock:
                 value=f"{len(stuck)} sends, the first from chip {self.sends.source[stuck[0]]} to chip "
                 f"{self.sends.target[stuck[0]]}", expected="dependencies without circles",
             )  # fmt: skip
-        return Run(begin=self.begin, end=self.end, **self._links())
-
-    def _links(self) -> dict[str, Floats]:
-        """What links carried and their peak, wires included."""
-        loads, carried, peak = self.loads, self.pool.carried, self.pool.peak
-        for pair, wire in self.wires.items():
-            of_pair = slice(loads.first[pair], loads.first[pair + 1])
-            load = wire.rate * loads.share[of_pair]
-            carried[loads.link[of_pair]] = load * wire.busy
-            peak[loads.link[of_pair]] = load / loads.capacity[loads.link[of_pair]] if wire.busy else 0.0
-        return {"carried": carried[: loads.links], "peak": peak[: loads.links]}
+        carried, peak = self.traffic.links()
+        return Run(begin=self.begin, end=self.end, carried=carried, peak=peak)
 
     def _happen(self) -> None:
         """All events of this time, those included that they bring about."""
-        do = {Happens.ARRIVE: self._arrive, Happens.READY: self._issue, Happens.BEGIN: self._start}
-        few = {Happens.ARRIVE: self.few.arrive, Happens.READY: self.few.issue, Happens.BEGIN: self.few.start}
-        waiting: dict[Happens, list[int]] = {kind: [] for kind in Happens}
+        many, few = (self._arrive, self._issue, self._start), (self.few.arrive, self.few.issue, self.few.start)
+        waiting: tuple[list[int], ...] = ([], [], [])
         while True:
             while self.events and self.events[0][0] <= self.now * (1.0 + TIE):
                 _, _, kind, some = heapq.heappop(self.events)
-                waiting[kind] += some
-            first = next((kind for kind in Happens if waiting[kind]), None)
-            if first is None:
+                waiting[kind].extend(some)
+            kind = Happens.ARRIVE if waiting[0] else Happens.READY if waiting[1] else Happens.BEGIN
+            which = sorted(waiting[kind])
+            waiting[kind].clear()
+            if not which:
                 return
-            which, waiting[first] = waiting[first], []
-            if first == Happens.DRAIN:
-                self._drain(which)
-            elif len(which) <= FEW:
-                few[first](sorted(which))
+            if len(which) <= FEW:
+                few[kind](which)
             else:
-                do[first](np.sort(np.array(which)))
+                many[kind](np.array(which))
 
-    def _drain(self, pairs: Iterable[int]) -> None:
-        """Flows on wires that end now."""
-        gone: list[int] = []
-        for pair in sorted(set(pairs)):
-            wire = self.wires[pair]
-            if wire.due <= self.now * (1.0 + TIE):  # else a flow came in between
-                done = wire.drain(self.now)
-                if wire.due < np.inf:
-                    self.push(wire.due, Happens.DRAIN, [pair])
-                self.push(self.now + float(self.loads.latency[pair]), Happens.ARRIVE, done)
-                gone += done
-        self.few.begins(self.connections.leave(gone))
-
-    def _drained(self, gone: Ints) -> None:
-        """Flows of the pool that end now."""
-        self._push(self.now + self.loads.latency[self.loads.pair[gone]], Happens.ARRIVE, gone)
-        self._begins(np.array(self.connections.leave(gone.tolist()), dtype=np.int64))
+    def _gone(self, flows: list[int]) -> None:
+        """Last bytes leave; those whose turn it is then begin."""
+        if not flows:
+            return
+        if len(flows) <= FEW:
+            self.few.gone(flows)
+        else:
+            which = np.array(flows)
+            self._push(self.now + self.loads.latency[self.loads.pair[which]], Happens.ARRIVE, which)
+        self._begins(np.array(sorted(self.connections.leave(flows)), dtype=np.int64))
 
     def _arrive(self, which: Ints) -> None:
         """Ends sends; those that waited for nothing else become ready."""
@@ -179,11 +155,7 @@ class Clock:
         """First bytes leave."""
         if len(which):
             self.begin[which] = self.now
-            alone = np.array([p in self.wires for p in self.loads.pair[which].tolist()], dtype=bool)
-            for send in which[alone].tolist():
-                self.few.wire(send)
-            if not alone.all():
-                self.pool.add(self.now, which[~alone], self.sends.size[which[~alone]])
+            self.traffic.begin(self.now, which)
 
     def _push(self, when: Floats, kind: Happens, which: Ints) -> None:
         """What happens to sends later, one event per time."""
@@ -241,28 +213,13 @@ class _Few:
             if not self.moves[send]:
                 self.begin[send] = clock.now
                 clock.push(clock.now + self.latency[self.pair[send]], Happens.ARRIVE, [send])
-        self.begins(clock.connections.admit(clock.now, [send for send in which if self.moves[send]]))
+        begin = clock.connections.admit(clock.now, [send for send in which if self.moves[send]])
+        clock._begins(np.array(begin, dtype=np.int64))
 
-    def begins(self, which: list[int]) -> None:
-        """``Clock._begins``."""
-        clock = self.clock
-        shared: list[int] = []
+    def gone(self, which: list[int]) -> None:
+        """``Clock._gone``."""
         for send in which:
-            self.begin[send] = clock.now
-            if self.pair[send] in clock.wires:
-                self.wire(send)
-            else:
-                shared.append(send)
-        if shared:
-            flows = np.array(shared)
-            clock.pool.add(clock.now, flows, clock.sends.size[flows])
-
-    def wire(self, send: int) -> None:
-        """A flow on a wire begins."""
-        pair = self.pair[send]
-        wire = self.clock.wires[pair]
-        wire.add(self.clock.now, send, self.size[send])
-        self.clock.push(wire.due, Happens.DRAIN, [pair])
+            self.clock.push(self.clock.now + self.latency[self.pair[send]], Happens.ARRIVE, [send])
 
 
 def _views(*columns: NDArray[Any]) -> tuple[Any, ...]:

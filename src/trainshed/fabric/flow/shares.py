@@ -1,4 +1,4 @@
-"""How flows under way share links: max-min fair rates, over all links at once or on a wire that one pair has alone.
+"""How flows under way share links: max-min fair rates, over all links at once, or on links that one pair has alone.
 
 Bertsekas and Gallager, Data Networks, section 6.5: no rate can grow but at the cost of one that is no larger.
 """
@@ -144,17 +144,17 @@ class Pool:
 
 
 class Wire:
-    """A pair of chips whose links no other pair uses: its flows have equal parts of one rate.
+    """A pair of chips on whose links nobody else is at the time: its flows have equal parts of one rate.
 
     ``served`` counts the bytes that a flow which was always there would have got, so that a flow ends when that has
     grown by its size, whoever comes and goes.
     """
 
-    __slots__ = ("_flows", "busy", "due", "rate", "served", "since")
+    __slots__ = ("_flows", "_since", "busy", "due", "rate", "served")
 
     def __init__(self, rate: float) -> None:
         self.rate = rate
-        self.served, self.since, self.due, self.busy = 0.0, 0.0, np.inf, 0.0
+        self.served, self._since, self.due, self.busy = 0.0, 0.0, np.inf, 0.0
         self._flows: list[tuple[float, int]] = []
 
     def add(self, now: float, flow: int, size: float) -> None:
@@ -173,30 +173,24 @@ class Wire:
         self._next(now)
         return gone
 
+    def leave(self, now: float) -> list[tuple[int, float]]:
+        """All flows, with the bytes that each has left."""
+        self._advance(now)
+        left = [(flow, max(until - self.served, 0.0)) for until, flow in self._flows]
+        self._flows, self.due = [], np.inf
+        return left
+
     def _advance(self, now: float) -> None:
         if self._flows:
-            self.served += self.rate / len(self._flows) * (now - self.since)
-            self.busy += now - self.since
+            self.served += self.rate / len(self._flows) * (now - self._since)
+            self.busy += now - self._since
         else:
             self.served = 0.0
-        self.since = now
+        self._since = now
 
     def _next(self, now: float) -> None:
         flows = self._flows
         self.due = now + max(flows[0][0] - self.served, 0.0) * len(flows) / self.rate if flows else np.inf
-
-
-def wires(loads: Loads) -> dict[int, Wire]:
-    """The pairs of chips that have all their links to themselves, by number."""
-    users = np.bincount(loads.link, minlength=len(loads.capacity))
-    size = np.diff(loads.first)
-    pairs = np.flatnonzero(size)
-    if not len(pairs):
-        return {}
-    start = loads.first[pairs]
-    alone = np.maximum.reduceat(users[loads.link], start) == 1
-    rate = np.minimum.reduceat(loads.capacity[loads.link] / loads.share, start)
-    return {p: Wire(r) for p, r in zip(pairs[alone].tolist(), rate[alone].tolist(), strict=True)}
 
 
 def ranges(first: Ints, values: NDArray[T], which: Ints) -> NDArray[T]:
