@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainshed.core import UserError
+from trainshed.fabric.flow.sends import Sends
 from trainshed.fabric.schedule.kinds import NOTHING, SUMS, end, start
 from trainshed.fabric.schedule.steps import Ints, Schedule, Step
 
@@ -28,6 +29,36 @@ def check(schedule: Schedule) -> None:
     _check_end(schedule, held, parts)
 
 
+def check_waits(sends: Sends) -> None:
+    """Raise one sentence that names a circle of sends that wait for each other, if there is one (deadlock).
+
+    Those of a schedule never do, as each waits for earlier steps only; those that a user or a trace connected can.
+    """
+    later = np.repeat(np.arange(len(sends)), np.diff(sends.first))
+    if (sends.before < later).all():
+        return
+    order = np.argsort(sends.before, kind="stable")
+    freed = later[order]
+    begin = np.searchsorted(sends.before[order], np.arange(len(sends) + 1))
+    waits = np.diff(sends.first)
+    ready = np.flatnonzero(waits == 0)
+    while len(ready):
+        met = np.concatenate([freed[begin[k] : begin[k + 1]] for k in ready.tolist()])
+        waits = waits - np.bincount(met, minlength=len(sends))
+        waits[ready] = -1
+        ready = np.unique(met[waits[met] == 0])
+    stuck = np.flatnonzero(waits > 0)
+    if not len(stuck):
+        return
+    path = [int(stuck[0])]
+    while path[-1] not in path[:-1]:
+        before = sends.before[sends.first[path[-1]] : sends.first[path[-1] + 1]]
+        path.append(int(before[waits[before] > 0][0]))
+    circle = path[path.index(path[-1]) :]
+    names = " after ".join(f"{k}" for k in circle[:8])
+    raise UserError("sends wait for each other in a circle", where="deadlock", value=names, expected="a way to begin")
+
+
 def arrivals(ranks: Ints, slots: Ints) -> list[Ints]:
     """Sends by which of the arrivals in their slots they are: in each of the lists no slot is written twice.
 
@@ -37,12 +68,9 @@ def arrivals(ranks: Ints, slots: Ints) -> list[Ints]:
     if not len(ranks):
         return []
     first = slots.min(axis=1)
-    order = np.lexsort((first, ranks))
-    same = (ranks[order][1:] == ranks[order][:-1]) & (first[order][1:] == first[order][:-1])
-    if slots.shape[1] > 1 and _overlap(ranks, slots, first):
-        same = ranks[order][1:] == ranks[order][:-1]
-        order = np.argsort(ranks, kind="stable")
-        same = ranks[order][1:] == ranks[order][:-1]
+    place = ranks if _overlap(ranks, slots, first) else ranks * (int(first.max()) + 1) + first
+    order = np.argsort(place, kind="stable")
+    same = place[order][1:] == place[order][:-1]
     begin = np.flatnonzero(np.concatenate([[True], ~same]))
     turn = np.arange(len(order)) - np.repeat(begin, np.diff(np.append(begin, len(order))))
     turns = np.empty_like(turn)
@@ -55,6 +83,8 @@ def arrivals(ranks: Ints, slots: Ints) -> list[Ints]:
 
 def _overlap(ranks: Ints, slots: Ints, first: Ints) -> bool:
     """Whether two sends with different first slots write one slot of one rank."""
+    if slots.shape[1] == 1:
+        return False
     width = int(slots.max()) + 1
     cell = (ranks[:, None] * width + slots).reshape(-1)
     order = np.argsort(cell, kind="stable")

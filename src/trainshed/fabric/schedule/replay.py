@@ -16,6 +16,9 @@ Values = NDArray[Any]
 OPS: dict[str, Callable[[Values, Values], Values]] = {
     "add": np.add, "multiply": np.multiply, "maximum": np.maximum, "minimum": np.minimum,
 }  # fmt: skip
+#: Kinds that start with, and end with, a block for each rank.
+_BLOCKED = ("reduce_scatter", "moe_combine", "all_to_all")
+_GATHERS = ("all_gather", "moe_dispatch")
 
 
 def replay(schedule: Schedule, buffers: Values, op: str = "add") -> Values:
@@ -31,7 +34,7 @@ def replay(schedule: Schedule, buffers: Values, op: str = "add") -> Values:
     if values.ndim != 2 or len(values) != n:
         raise UserError("buffers", where=f"{schedule.algorithm} {schedule.kind}", value=values.shape,
                         expected=f"({n} ranks, elements)")  # fmt: skip
-    blocks = n if schedule.kind in ("reduce_scatter", "moe_combine", "all_to_all") else 1
+    blocks = n if schedule.kind in _BLOCKED else 1
     if values.shape[1] % blocks:
         raise UserError("elements", where=f"{schedule.algorithm} {schedule.kind}", value=values.shape[1],
                         expected=f"a multiple of {n} ranks")  # fmt: skip
@@ -46,14 +49,13 @@ def replay(schedule: Schedule, buffers: Values, op: str = "add") -> Values:
 def _fill(schedule: Schedule, values: Values, length: int) -> Values:
     """``[ranks, slots, width]``: the slots a kind starts with; the others hold what nobody may read (NaN)."""
     n, data = schedule.ranks, schedule.data
-    gathers = schedule.kind in ("all_gather", "moe_dispatch")
-    blocks = n if gathers or values.shape[1] != length or schedule.kind in _BLOCKED else 1
-    pieces = data // blocks
+    gathers = schedule.kind in _GATHERS
+    pieces = data // n if gathers or schedule.kind in _BLOCKED else data
     width = -(-length // pieces)
     held = np.zeros((n, schedule.slots, width), values.dtype)
     if values.dtype.kind not in "iub":
         held[:] = np.nan
-    padded = np.zeros((n, values.shape[1] // length if length else 1, pieces * width), values.dtype)
+    padded = np.zeros((n, 1 if gathers else data // pieces, pieces * width), values.dtype)
     padded[:, :, :length] = values.reshape(n, -1, length) if length else 0
     if gathers:
         ranks = np.arange(n)
@@ -65,9 +67,6 @@ def _fill(schedule: Schedule, values: Values, length: int) -> Values:
         own = ranks * each + np.arange(each)
         held[ranks, schedule.output + own] = held[ranks, own]
     return held
-
-
-_BLOCKED = ("reduce_scatter", "moe_combine", "all_to_all")
 
 
 def _advance(step: Step, held: Values, op: Callable[[Values, Values], Values]) -> None:
@@ -87,5 +86,5 @@ def _result(schedule: Schedule, held: Values, length: int) -> Values:
         pieces = data // n
         ranks = np.arange(n)[:, None]
         return np.asarray(out[ranks, ranks * pieces + np.arange(pieces)].reshape(n, -1)[:, :length])
-    blocks = n if schedule.kind in ("all_gather", "moe_dispatch", "all_to_all") else 1
+    blocks = n if schedule.kind in _GATHERS or schedule.kind == "all_to_all" else 1
     return np.asarray(out.reshape(n, blocks, data // blocks * width)[:, :, :length]).reshape(n, -1)
