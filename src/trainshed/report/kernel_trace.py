@@ -1,4 +1,5 @@
-"""A kernel's time as a Perfetto trace: per core a track for each engine and DMA queue, and memory that is live.
+"""A kernel's time as a Perfetto trace: per core a track for each engine and DMA queue, its collectives among ranks, and
+memory that is live.
 
 The format is Perfetto's own (protobuf), which its viewer, ui.perfetto.dev, and its trace processor read: a kernel may
 have a million instructions. Field numbers are those of ``protos/perfetto/trace``. Source: perfetto.dev, "TrackEvent".
@@ -16,10 +17,12 @@ import numpy as np
 from trainshed.chip.accesses import Accesses
 from trainshed.chip.record import Instruction
 from trainshed.chip.timing.clock import Clock
+from trainshed.chip.timing.cost import LINKS
 from trainshed.chip.timing.origins import Origins, origins
 from trainshed.chip.timing.path import path as critical_path
 from trainshed.chip.timing.timeline import live_bytes
 from trainshed.chip.words import engine
+from trainshed.nki.world import Ranks
 from trainshed.report.protobuf import message, number, text
 from trainshed.report.whole import write_whole
 
@@ -92,23 +95,40 @@ class _Writer:
 _SAME = number(_SEQUENCE, 1) + _NEEDED
 
 
-def write_trace(path: Path, columns: Sequence[Accesses], clocks: Sequence[Clock]) -> None:
-    """Write the trace of a finished launch whole or not at all."""
+def write_trace(
+    path: Path, columns: Sequence[Accesses], clocks: Sequence[Clock], names: Sequence[str] | None = None
+) -> None:
+    """Write the trace of a finished launch, or of several ranks', whole or not at all; ``names``: of its cores."""
     writer = _Writer()
-    for column, clock in zip(columns, clocks, strict=True):
-        _core(writer, column, clock)
+    names = names or [f"NeuronCore {column.core.index}" for column in columns]
+    for column, clock, name in zip(columns, clocks, names, strict=True):
+        _core(writer, column, clock, name)
     write_whole(path, writer.data())
 
 
-def _core(writer: _Writer, columns: Accesses, clock: Clock) -> None:
+def write_ranks(path: Path, ranks: Ranks) -> None:
+    """Write the trace of ``nki.simulate_ranks``: all cores of all ranks, and the chip of each."""
+    per_chip = ranks.world.links.per_chip
+    columns = [column for cores in ranks.columns for column in cores]
+    names = [
+        f"chip {rank // per_chip}, rank {rank}, NeuronCore {column.core.index}"
+        for rank, cores in enumerate(ranks.columns) for column in cores
+    ]  # fmt: skip
+    write_trace(path, columns, [clock for cores in ranks.clocks for clock in cores], names)
+
+
+def _core(writer: _Writer, columns: Accesses, clock: Clock, called: str) -> None:
     items = columns.core.instructions
-    root = writer.track(f"NeuronCore {columns.core.index}")
+    root = writer.track(called)
     by_queue: dict[str, list[int]] = {}
     for i, (item, queue) in enumerate(zip(items, clock.queue, strict=True)):
         name = f"dma {queue}" if item.engine is engine.dma else item.engine.name
+        if LINKS in item.work:
+            name = queue
         by_queue.setdefault(name, []).append(i)
     told = _Told(writer, items, clock)
-    order = [one.name for one in engine if one.name in by_queue] + sorted(q for q in by_queue if q.startswith("dma "))
+    engines = [one.name for one in engine if one.name in by_queue]
+    order = engines + sorted(queue for queue in by_queue if queue not in engines)
     for rank, name in enumerate(order):
         for lane in _lanes(_slices(by_queue[name], clock)):
             _draw(writer, writer.track(name, root, rank), lane, told)
