@@ -97,6 +97,24 @@ def step(
     model: Model, system: System, plan: Plan, job: TrainingJob, framework: Framework, *, rank: Rank | None = None
 ) -> TrainingStep:
     """Price one optimizer step of ``job`` under a plan or a table of plans."""
+    work, timer = laid_out(model, system, plan, job, framework, rank=rank)
+    rank = timer.links.rank
+    blocks = tuple(timer.time(b) for b in work.blocks)
+    stage = choose_stage(plan, work, blocks, job.micro_batches(plan))
+    terms = _terms(work, blocks, stage, timer, job, device_ops=device(rank))
+    chips = np.asarray(plan.ranks, dtype=np.float64) * rank.share
+    return TrainingStep(
+        time=total("training step", list(terms.values())), terms=terms, memory=_memory(work, job, framework, timer),
+        count=partial(step_activity, work, timer, job), plan=plan, chips=chips,
+        batch=job.batch(plan), tokens=job.batch(plan) * job.sequence, flops=model_flops(model, job, plan),
+        peak=peak_flops(rank, job), capacity=rank.chip.hbm_capacity.value * rank.share, stage=stage, blocks=blocks,
+    )  # fmt: skip
+
+
+def laid_out(
+    model: Model, system: System, plan: Plan, job: TrainingJob, framework: Framework, *, rank: Rank | None = None
+) -> tuple[RankWork, BlockTimer]:
+    """What one rank does in a micro-batch, and what times its blocks."""
     naive = (job.attention or framework.attention) == "naive"
     rank = compiled(rank_of(system, plan) if rank is None else rank, framework, naive=naive)
     dtypes = job.number_formats(framework)
@@ -111,16 +129,7 @@ def step(
         plan=plan, dtypes=dtypes, kernels=Kernels(framework=framework, chip=rank.chip), links=links,
         frozen=not job.trains_all,
     )  # fmt: skip
-    blocks = tuple(timer.time(b) for b in work.blocks)
-    stage = choose_stage(plan, work, blocks, job.micro_batches(plan))
-    terms = _terms(work, blocks, stage, timer, job, device_ops=device(rank))
-    chips = np.asarray(plan.ranks, dtype=np.float64) * rank.share
-    return TrainingStep(
-        time=total("training step", list(terms.values())), terms=terms, memory=_memory(work, job, framework, timer),
-        count=partial(step_activity, work, timer, job), plan=plan, chips=chips,
-        batch=job.batch(plan), tokens=job.batch(plan) * job.sequence, flops=model_flops(model, job, plan),
-        peak=peak_flops(rank, job), capacity=rank.chip.hbm_capacity.value * rank.share, stage=stage, blocks=blocks,
-    )  # fmt: skip
+    return work, timer
 
 
 def _terms(
