@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -65,7 +64,12 @@ class _Memory:
         self.known: dict[str, tuple[Ints, Routes]] = {}
 
 
-_MEMORY: WeakKeyDictionary[Network, _Memory] = WeakKeyDictionary()
+def _memory(network: Network) -> _Memory:
+    """Kept with the network itself, so that it goes when the network goes."""
+    memory: _Memory | None = vars(network).get("_routes")
+    if memory is None:
+        memory = vars(network)["_routes"] = _Memory(network)
+    return memory
 
 
 def routes(
@@ -89,9 +93,7 @@ def routes(
         if routing != "source":
             raise UserError("paths given", where=f"network {network.name}", value=routing, expected="routing source")
         return _listed(network, source, target, paths)
-    if network not in _MEMORY:
-        _MEMORY[network] = _Memory(network)
-    memory, policy = _MEMORY[network], "shortest" if routing == "source" else routing
+    memory, policy = _memory(network), "shortest" if routing == "source" else routing
     key = source * network.nodes + target
     asked = np.unique(key)
     keys, known = memory.known.get(policy, (np.zeros(0, np.int64), _routes(0, *_empty())))
