@@ -1,8 +1,9 @@
 """Packet level: the slow, small definition of what the flow level is an approximation of.
 
 A message is cut into packets. A switch stores a packet and forwards it (a packet is small against a message). Of each
-flow every node keeps packets in a queue of its own; a link takes them from those queues in turn (round-robin, equal
-packets), a sprayed flow's next packet going over the link that is furthest behind its share. A link sends a packet only
+flow every node keeps packets in a queue of its own; a link takes them from those queues in turn (round-robin; a sprayed
+flow has its turn on a link as often as its share there says: start-time fair queueing, Goyal, Vin, Cheng, 1996), and a
+sprayed flow's next packet goes over the link that is furthest behind its share. A link sends a packet only
 when the next node has room for it: as many packets as are on the way and back, and ``credits`` more. Round-robin with
 such windows hands out max-min fair rates as windows grow (Hahne, IEEE JSAC 9(7), 1991), which is what the flow level
 assumes from the start.
@@ -14,7 +15,6 @@ picoseconds, and events of one time happen in the order in which they were plann
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -65,12 +65,14 @@ class _Flow:
     """Bytes that have not been cut yet."""
     arriving: float
     """Bytes that have not arrived yet."""
-    queues: dict[int, deque[tuple[float, int]]] = field(default_factory=dict)
-    """By node: packets that wait there, each with the link it came over."""
+    cut: int = 0
+    """Packets that wait at the start."""
     held: dict[int, int] = field(default_factory=dict)
     """By link: packets that are on it or wait behind it."""
     sent: dict[int, float] = field(default_factory=dict)
     """By link: bytes given to it."""
+    turn: dict[int, float] = field(default_factory=dict)
+    """By link: its clock at the flow's next turn."""
 
 
 class _Switchyard:
@@ -86,8 +88,10 @@ class _Switchyard:
         self.latency = np.rint(network.latency * PS).astype(np.int64).tolist() + [0 for _ in engines]
         trips = [2.0 * late / PS * rate / model.size for late, rate in zip(self.latency, self.rate, strict=True)]
         self.window = [model.credits + int(trip) for trip in trips]
-        self.turns: list[deque[tuple[_Flow, int, float, int]]] = [deque() for _ in self.rate]
-        """By link, in turn: flow, node, size and earlier link of the packet that goes next over it."""
+        self.turns: list[list[tuple[float, int, _Flow, int, float, int]]] = [[] for _ in self.rate]
+        """By link: turn, serial, flow, node, size and earlier link of packets that go over it next."""
+        self.clocks = [0.0 for _ in self.rate]
+        """By link: turn of the packet sent last."""
         self.free = [True for _ in self.rate]
         self.carried = np.zeros(len(self.rate))
         self.events: list[tuple[int, int, int, int, Callable[[], None]]] = []
@@ -151,55 +155,62 @@ class _Switchyard:
             ways.setdefault(self.tail[link], []).append((link, share))
         chip = int(self.sends.source[send])
         flow = _Flow(send, ways, start=-1 - chip if -1 - chip in ways else chip, left=size, arriving=size)
-        self.next(flow, flow.start)
+        self.cut(flow)
 
-    def next(self, flow: _Flow, node: int) -> None:
-        """The packet at the head of a flow's queue at a node takes its place in the turn of a link."""
-        if node == flow.start:
-            if flow.left <= 0.0:
-                return
-            size, before = min(self.model.size, flow.left), -1
+    def cut(self, flow: _Flow) -> None:
+        """Packets line up at the start, a few for each link from there."""
+        while flow.left > 0.0 and flow.cut < self.model.credits * len(flow.ways[flow.start]):
+            size = min(self.model.size, flow.left)
             flow.left -= size
-        elif flow.queues.get(node):
-            size, before = flow.queues[node][0]
-        else:
-            return
-        link = min(flow.ways[node], key=lambda way: (flow.sent.get(way[0], 0.0) + size) / way[1])[0]
+            flow.cut += 1
+            self.line_up(flow, flow.start, size, -1)
+
+    def line_up(self, flow: _Flow, node: int, size: float, before: int) -> None:
+        """A packet at a node, come over link ``before``, takes its place in the turns of a link."""
+        link, share = min(flow.ways[node], key=lambda way: (flow.sent.get(way[0], 0.0) + size) / way[1])
         flow.sent[link] = flow.sent.get(link, 0.0) + size
-        self.turns[link].append((flow, node, size, before))
+        turn = max(self.clocks[link], flow.turn.get(link, 0.0))
+        flow.turn[link] = turn + size / share
+        heapq.heappush(self.turns[link], (turn, self.serial, flow, node, size, before))
+        self.serial += 1
         self.serve(link)
 
     def serve(self, link: int) -> None:
-        """A free link sends the first packet in turn for which the next node has room."""
+        """A free link sends the packet whose turn it is among those for which the next node has room."""
         if not self.free[link]:
             return
-        turns = self.turns[link]
-        for place, (flow, node, size, before) in enumerate(turns):
+        turns, passed = self.turns[link], []
+        while turns:
+            first = heapq.heappop(turns)
+            turn, _, flow, node, size, before = first
             if flow.held.get(link, 0) < self.window[link]:
-                del turns[place]
+                self.clocks[link] = turn
                 flow.held[link] = flow.held.get(link, 0) + 1
                 self.free[link] = False
                 until = self.now + max(round(size / self.rate[link] * PS), 1)
                 self.at(until, Happens.BEGIN, len(self.sends) + link,
                         partial(self.sent, link, flow, node, size, before))  # fmt: skip
-                return
+                break
+            passed.append(first)
+        for again in passed:
+            heapq.heappush(turns, again)
 
     def sent(self, link: int, flow: _Flow, node: int, size: float, before: int) -> None:
-        """A packet has left a node: it travels on, the flow's next one lines up, the link before has room."""
+        """A packet has left a node: it travels on, the next one lines up, the link before has room."""
         self.free[link] = True
         self.carried[link] += size
         self.at(self.now + self.latency[link], Happens.ARRIVE, len(self.sends) + link,
                 partial(self.came, link, flow, size))  # fmt: skip
-        if node != flow.start:
-            flow.queues[node].popleft()
+        if node == flow.start:
+            flow.cut -= 1
+            self.cut(flow)
+            if not flow.cut:
+                for send in self.connections.leave([flow.send]):
+                    self.start(send)
+        else:
             flow.held[before] -= 1
-        elif flow.left <= 0.0:
-            for send in self.connections.leave([flow.send]):
-                self.start(send)
-        self.next(flow, node)
-        self.serve(link)
-        if before >= 0:
             self.serve(before)
+        self.serve(link)
 
     def came(self, link: int, flow: _Flow, size: float) -> None:
         """A packet has come to a node."""
@@ -211,10 +222,7 @@ class _Switchyard:
             if flow.arriving < 0.5:
                 self.arrived(flow.send)
             return
-        queue = flow.queues.setdefault(node, deque())
-        queue.append((size, link))
-        if len(queue) == 1:
-            self.next(flow, node)
+        self.line_up(flow, node, size, link)
 
     def arrived(self, send: int) -> None:
         """The last byte is there."""
