@@ -97,12 +97,12 @@ def _table(schedule: Schedule, size: float) -> _Table:
 
 def _slots(step: Step, slots: Ints, times: Ints) -> Ints:
     """``[repeat, sends, count]``."""
-    moved = slots.reshape(1, len(step), -1)
+    moved = slots.reshape(1, len(step), step.parts)
     if step.repeat > 1 and step.shift:
         moved = (moved + step.shift * times[:, None, None]) % step.wrap
     else:
         moved = np.broadcast_to(moved, (step.repeat, *moved.shape[1:]))
-    return (moved[..., None] + step.offsets).reshape(step.repeat, len(step), -1)
+    return (moved[..., None] + step.offsets).reshape(step.repeat, len(step), step.count)
 
 
 def _pairs(table: _Table, count: int) -> list[Ints]:

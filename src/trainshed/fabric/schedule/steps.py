@@ -50,7 +50,12 @@ class Step:
     @property
     def count(self) -> int:
         """Slots of each send."""
-        return (self.slot.shape[1] if self.slot.ndim == 2 else 1) * len(self.offsets)
+        return self.parts * len(self.offsets)
+
+    @property
+    def parts(self) -> int:
+        """Slots of each send before ``offsets`` are added."""
+        return self.slot.shape[1] if self.slot.ndim == 2 else 1
 
     @property
     def reads(self) -> Ints:
@@ -63,7 +68,7 @@ class Step:
         return self._blocks(self.to)
 
     def _blocks(self, slot: Ints) -> Ints:
-        return (slot.reshape(len(self), -1, 1) + self.offsets).reshape(len(self), -1)
+        return (slot.reshape(len(self), self.parts, 1) + self.offsets).reshape(len(self), self.count)
 
     def time(self, k: int) -> Step:
         """The step as it happens the ``k``-th time, from 0."""
