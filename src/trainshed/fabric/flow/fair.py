@@ -83,7 +83,7 @@ class Clock:
                 f"{self.sends.target[stuck[0]]}", expected="dependencies without circles",
             )  # fmt: skip
         carried, peak = self.traffic.links()
-        return Run(begin=self.begin, end=self.end, carried=carried, peak=peak)
+        return Run(begin=self.begin, end=self.end + self.loads.finish, carried=carried, peak=peak)
 
     def _happen(self) -> None:
         """All events of this time, those included that they bring about."""

@@ -38,6 +38,8 @@ class Loads:
     """``[pairs]`` s that issuing keeps the sender busy."""
     start: Floats
     """``[sends]`` s: earliest time, launch included."""
+    finish: Floats
+    """``[sends]`` s that what has arrived needs until it is where it belongs; 0 where somebody waits for the send."""
 
 
 def column(values: Mapping[str, float], levels: Sequence[str], default: float = 0.0) -> Floats:
@@ -56,17 +58,41 @@ def loads(network: Network, sends: Sends, transport: Transport, routing: str = "
     np.maximum.at(outermost, np.repeat(np.arange(len(keys)), np.diff(first)), network.level[link])
     by_level = {name: column(getattr(transport, name), network.levels)[outermost] for name in ("hop", "message")}
     capacity = network.bandwidth * column(transport.reach, network.levels, 1.0)[network.level]
-    if np.isfinite(transport.inject):
+    late = latency(network, ways)
+    last = column(transport.last_step, network.levels)[outermost]
+    finish = _finish(sends, pair, late + by_level["hop"], last / _alone(first, capacity[link] / share))
+    if transport.inject < _most_sent(network, capacity, link):
         # every byte of a send passes its chip's engines: one more link, the first on the way
         link = np.insert(link, first[:-1], network.links + source)
         share = np.insert(share, first[:-1], 1.0)
         first = first + np.arange(len(first))
         capacity = np.concatenate((capacity, np.full(network.chips, transport.inject)))
     return Loads(
-        pair=pair, first=first, link=link, share=share, capacity=capacity, links=network.links,
-        latency=latency(network, ways), start=sends.earliest + _launch(network, sends, transport, outermost[pair]),
-        **by_level,
+        pair=pair, first=first, link=link, share=share, capacity=capacity, links=network.links, latency=late,
+        start=sends.earliest + _launch(network, sends, transport, outermost[pair]), finish=finish, **by_level,
     )  # fmt: skip
+
+
+def _alone(first: Ints, rate: Floats) -> Floats:
+    """``[pairs]`` B/s of a flow that is alone."""
+    out, some = np.full(len(first) - 1, np.inf), np.flatnonzero(np.diff(first))
+    if len(some):
+        out[some] = np.minimum.reduceat(rate, first[some])
+    return out
+
+
+def _finish(sends: Sends, pair: Ints, hop: Floats, per_byte: Floats) -> Floats:
+    awaited = np.zeros(len(sends), dtype=bool)
+    awaited[sends.before] = True
+    extra: Floats = np.where(per_byte[pair] > 0.0, hop[pair] + per_byte[pair] * sends.size, 0.0)
+    return np.where(awaited, 0.0, extra)
+
+
+def _most_sent(network: Network, capacity: Floats, link: Ints) -> float:
+    """B/s that the links in use of any one chip could send together: engines that move more limit nobody."""
+    used = np.unique(link)
+    own = used[network.source[used] < network.chips]
+    return float(np.bincount(network.source[own], weights=capacity[own]).max(initial=0.0))
 
 
 def _launch(network: Network, sends: Sends, transport: Transport, level: Ints) -> Floats:

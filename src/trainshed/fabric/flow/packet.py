@@ -115,7 +115,9 @@ class _Switchyard:
                 expected="dependencies without circles",
             )  # fmt: skip
         carried = self.carried[: self.loads.links]
-        return Run(begin=self.begin, end=self.end, carried=carried, peak=(carried > 0.0).astype(np.float64))
+        return Run(
+            begin=self.begin, end=self.end + self.loads.finish, carried=carried, peak=(carried > 0.0).astype(np.float64)
+        )
 
     def at(self, when: int, kind: Happens, number: int, action: Callable[[], None]) -> None:
         """Plan an event: by time, kind, number of the send (or link), order of planning."""

@@ -69,6 +69,9 @@ class Transport:
     """s"""
     reach: Mapping[str, float] = field(default_factory=dict)
     """1"""
+    last_step: Mapping[str, float] = field(default_factory=dict)
+    """1: a rank that has received its last chunk copies it once more, out of the receive buffer: a hop, and this part
+    of the time that its bytes take on the links."""
     inject: float = float("inf")
     """B/s that one chip's DMA engines put on all its links together."""
 
