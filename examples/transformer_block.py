@@ -153,17 +153,18 @@ def reference(x: Array, layers: list[dict[str, Array]], sizes: Sizes) -> Array:
     """The block in float32."""
 
     def normal(x: Array, weight: Array) -> Array:
-        return x / np.sqrt((x * x).mean(1, keepdims=True) + np.float32(EPSILON)) * weight
+        found: Array = x / np.sqrt((x * x).mean(1, keepdims=True) + np.float32(EPSILON)) * weight
+        return found
 
     def split(x: Array) -> Array:
         return x.reshape(sizes.tokens, sizes.heads, sizes.dim).transpose(1, 0, 2)
 
-    x, hidden_keys = x.astype(np.float32), np.triu(np.ones((sizes.tokens, sizes.tokens), bool), 1)
+    x, later = x.astype(np.float32), np.triu(np.ones((sizes.tokens, sizes.tokens), bool), 1)
     for layer in layers:
         w = {name: item.astype(np.float32) for name, item in layer.items()}
         y = normal(x, w["norm1"])
         scores = split(y @ w["q"]) @ split(y @ w["k"]).transpose(0, 2, 1) / np.float32(np.sqrt(sizes.dim))
-        scores = np.where(hidden_keys, -np.inf, scores)
+        scores = np.where(later, -np.inf, scores)
         powers = np.exp(scores - scores.max(-1, keepdims=True))
         mixed = powers / powers.sum(-1, keepdims=True) @ split(y @ w["v"])
         x = x + mixed.transpose(1, 0, 2).reshape(x.shape) @ w["out"]

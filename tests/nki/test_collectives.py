@@ -53,6 +53,7 @@ def test_all_reduce(rng, op, formula, buffer):
 def test_every_addition_of_an_all_reduce_rounds_to_the_dtype(rng):
     x = _ranks(rng, 3, (4, 64), ml_dtypes.bfloat16)
     kernel = _kernel(lambda s, d: ncc.all_reduce([s], [d], ReplicaGroup([[0, 1, 2]]), nl.add), _same)
+
     def added(a, b):
         return (a.astype(np.float32) + b.astype(np.float32)).astype(ml_dtypes.bfloat16)
 
@@ -165,18 +166,21 @@ def test_pairs_send_and_others_keep_theirs(rng):
 @pytest.mark.parametrize("displaced", [False, True])
 def test_all_to_all_of_lengths_known_when_it_runs(displaced):
     # Rank r sends r + i + 1 elements to rank i.
+    @nki.jit
     def kernel(x, metadata):
-        out = nl.zeros((12,), x.dtype, nl.shared_hbm)
+        out = nl.ndarray((12,), x.dtype, nl.shared_hbm)
         rows = nl.ndarray(metadata.shape, metadata.dtype, nl.shared_hbm)
-        nisa.dma_copy(rows, metadata)
-        ncc.all_to_all_v([x], [out], ReplicaGroup([[0, 1]]), rows, has_rdispls=displaced)
+        if nl.program_id(0) == 0:  # the other core would do the same to the same tensors
+            nl.store(out.reshape((1, 12)), nl.zeros((1, 12), x.dtype))
+            nisa.dma_copy(rows, metadata)
+            ncc.all_to_all_v([x], [out], ReplicaGroup([[0, 1]]), rows, has_rdispls=displaced)
         return out, rows
 
     inputs = []
     for rank in range(2):
         rows = [[rank + 1, rank + 2], [0, 4], [0, 0], [7, 1]][: 4 if displaced else 3]
         inputs.append((np.arange(8, dtype=np.float32) + 10 * rank, np.array(rows, np.uint32)))
-    (first, counts), (second, other) = nki.simulate_ranks(kernel, inputs)
+    (first, counts), (second, other) = nki.simulate_ranks(kernel[2], inputs, ranks_per_chip=1)
     np.testing.assert_array_equal(counts[2], [1, 2])
     np.testing.assert_array_equal(other[2], [2, 3])
     a, b = (7, 1) if displaced else (0, 6)
@@ -184,6 +188,24 @@ def test_all_to_all_of_lengths_known_when_it_runs(displaced):
     expected[0, a : a + 1], expected[0, b : b + 2] = [0], [10, 11]
     expected[1, a : a + 2], expected[1, b : b + 3] = [4, 5], [14, 15, 16]
     np.testing.assert_array_equal(np.stack([first, second]), expected)
+
+
+@pytest.mark.parametrize(("ranks", "per_chip", "lnc", "target", "rule"), [
+    ([[0, 1]], 1, 1, "trn3", "lnc"),
+    ([[0, 1]], 2, 2, "trn3", "replica-group"),
+    ([[0, 2], [1, 3]], 2, 2, "trn3", "replica-group"),
+    ([[0, 1], [2, 3]], 1, 1, "trn2", "replica-group"),
+])  # fmt: skip
+def test_where_all_to_all_of_lengths_does_not_run(ranks, per_chip, lnc, target, rule):
+    @nki.jit
+    def kernel(x, rows):
+        out = nl.zeros((8,), x.dtype, nl.shared_hbm)
+        ncc.all_to_all_v([x], [out], ReplicaGroup(ranks), rows, recv_counts_known=True)
+
+    given = (np.ones(8, np.float32), np.ones((3, 2), np.uint32))
+    with pytest.raises(NkiValidationError) as caught:
+        nki.simulate_ranks(kernel[lnc], [given] * 4, ranks_per_chip=per_chip, target=target)
+    assert caught.value.rule == rule
 
 
 def test_all_gather_of_lengths_known_when_it_runs():

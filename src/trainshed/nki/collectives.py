@@ -263,6 +263,30 @@ def _chunk(call: Call, flat: Array, start: int, count: int, operand: str) -> Arr
     return flat[start : start + count]
 
 
+def _whole_chips(call: Call, group: ReplicaGroup) -> None:
+    """Behind NeuronSwitches ``all_to_all_v`` takes ranks of LNC 2, all those of several chips, one after another.
+
+    On other systems its groups are of one rank each of several instances. Source: ``nki.collectives.all_to_all_v``.
+    """
+    launch = call.core.launch
+    if launch is None or launch.world is None or group.size == 1:
+        return
+    links = launch.world.links
+    switched = any(level.interconnect == "neuronlink-v4" for level in links.system.levels)
+    if not switched:
+        ranks = links.per_chip * links.system.instance_chips
+        good = all(len({rank % ranks for rank in members}) == 1 for members in group.groups)
+        call.require(good, "replica_group", "ranks of one instance", group.groups,
+                     f"ranks {ranks} apart, of different instances", "replica-group")  # fmt: skip
+        return
+    call.require(call.core.cores == 2, "", "cores of the launch", call.core.cores, "2: kernel[2]", "lnc")
+    for members in group.groups:
+        first, count = members[0], len(members)
+        good = members == tuple(range(first, first + count)) and first % links.per_chip == count % links.per_chip == 0
+        call.require(good and count > links.per_chip, "replica_group", "ranks", members,
+                     f"all ranks of two chips or more, {links.per_chip} to a chip", "replica-group")  # fmt: skip
+
+
 def _varied(call: Call, srcs: Any, dsts: Any, group: ReplicaGroup, metadata: Any, known: bool, displacements: bool,
             gather: bool) -> Instruction:  # fmt: skip
     """What ``all_to_all_v`` and ``all_gather_v`` have in common: flat buffers, and counts in a tensor."""
@@ -306,6 +330,7 @@ def all_to_all_v(
     """
     call = _begin("all_to_all_v", name, priority)
     group = _group(call, replica_group)
+    _whole_chips(call, group)
     return _varied(call, srcs, dsts, group, metadata_tensor, recv_counts_known, has_rdispls, gather=False)
 
 
