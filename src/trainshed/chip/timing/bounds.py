@@ -26,6 +26,11 @@ def bounds(items: Sequence[Instruction], origins: Origins, clock: Clock, rates: 
     found = {
         name: float((clock.end - clock.start)[origins.on(name)].sum()) for name in origins.engines if name != "dma"
     }
+    if "sync" in found:  # collectives on several channels run side by side
+        spent: defaultdict[str, float] = defaultdict(float)
+        for i in origins.on("sync").tolist():
+            spent[clock.queue[i]] += float(clock.end[i] - clock.start[i])
+        found["sync"] = max(spent.values())
     transfers = origins.on("dma")
     works = [items[i].work for i in transfers.tolist()]
     bytes_ = np.array([work.get("bytes", 0) for work in works], np.float64)
