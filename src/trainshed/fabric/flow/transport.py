@@ -19,6 +19,7 @@ from trainshed.hardware.schema import Chip, Level, System
 #: Kinds that start with a post of their own, where one was measured, instead of a collective's launch.
 POINT_TO_POINT = ("all_to_all", "permute", "moe_dispatch", "moe_combine")
 RINGS = ("ring", "bidirectional_ring", "kangaring")
+GATHERS = ("all_reduce", "all_gather", "reduce_scatter")
 MEMORIES = ("hbm", "sbuf")
 
 
@@ -45,13 +46,14 @@ def transport(
     *,
     algorithm: str = "",
     size: float | None = None,
-    ranks: int = 2,
+    ranks: int = 0,
 ) -> Transport:
     """What sends of a collective pay.
 
     ``protocol``: of NCCL, for rings and trees; ``auto`` takes Simple, or for a ring of ``ranks`` and ``size`` bytes the
-    one that takes least. ``memory``: where buffers are; HBM is read and written once per byte, SBUF only needs DMA
-    engines. ``algorithm`` ``nvls`` reaches what the switch adds up at. UserError: unknown protocol or memory.
+    one that takes least. ``ranks`` also count in the set-up of all pairs of a direct exchange. ``memory``: where
+    buffers are; HBM is read and written once per byte, SBUF only needs DMA engines. ``algorithm`` ``nvls`` reaches what
+    the switch adds up at. UserError: unknown protocol or memory.
     """
     levels, chip = (system.levels, system.chip) if isinstance(system, System) else (tuple(system), None)
     name = system.name if isinstance(system, System) else "levels"
@@ -62,17 +64,14 @@ def transport(
     if protocol == "auto":
         protocol = _least(levels, kind, algorithm, size, ranks)
     chosen = PROTOCOLS.get(protocol, Protocol()) if _has(levels, protocol) else Protocol()
-    start = "post" if kind in POINT_TO_POINT else "launch"
+    ring = algorithm in RINGS and kind in GATHERS
     return Transport(
         name=" ".join((name, kind, protocol)).strip(),
-        launch={
-            at.name: _of(at, start, _of(at, "launch")) + (_of(at, f"{chosen.prefix}_start") if chosen.prefix else 0.0)
-            for at in levels
-        },
+        launch={at.name: _launch(at, kind, ranks, chosen if ring else Protocol()) for at in levels},
         hop={at.name: _of(at, "hop") + (_of(at, chosen.prefix) if chosen.prefix else 0.0) for at in levels},
         message={at.name: _of(at, "message") for at in levels if "message" in at.fitted},
         reach={at.name: _reach(at, algorithm) * (_of(at, chosen.rate, 1.0) if chosen.rate else 1.0) for at in levels},
-        last_step={at.name: _of(at, "last_step") for at in levels[:1] if algorithm in RINGS},
+        last_step={at.name: _of(at, "last_step") for at in levels[:1] if ring},
         inject=_inject(chip, memory),
     )  # fmt: skip
 
@@ -80,6 +79,13 @@ def transport(
 def _of(level: Level, mechanism: str, default: float = 0.0) -> float:
     constant = level.fitted.get(mechanism)
     return default if constant is None else float(constant.value)
+
+
+def _launch(level: Level, kind: str, ranks: int, protocol: Protocol) -> float:
+    """Start of a collective, of a protocol of its ring, and the set-up of all pairs of ranks of a direct exchange."""
+    start = _of(level, "post" if kind in POINT_TO_POINT else "launch", _of(level, "launch"))
+    pairs = ranks * min(ranks, _of(level, "pair_most")) if kind in POINT_TO_POINT and kind != "permute" else 0.0
+    return start + (_of(level, f"{protocol.prefix}_start") if protocol.prefix else 0.0) + pairs * _of(level, "pair")
 
 
 def _reach(level: Level, algorithm: str) -> float:
@@ -96,9 +102,9 @@ def _least(levels: Sequence[Level], kind: str, algorithm: str, size: float | Non
     """The protocol that a library takes: NCCL's tree is Simple's, a ring's the one of least time; others have none."""
     if algorithm == "tree" and _has(levels, "Simple"):
         return "Simple"
-    if algorithm not in RINGS or not _has(levels, "Simple"):
+    if algorithm not in RINGS or kind not in GATHERS or not _has(levels, "Simple"):
         return ""
-    if size is None:
+    if size is None or ranks < 2:
         return "Simple"
     first, rounds = levels[0], 2.0 if kind == "all_reduce" else 1.0
     takes = {}
