@@ -99,12 +99,11 @@ def routes(
     keys, known = memory.known.get(policy, (np.zeros(0, np.int64), _routes(0, *_empty())))
     new = np.setdiff1d(asked, keys, assume_unique=True)
     if len(new):
+        if len(known.link) > KEPT:  # only what is asked for now
+            old = np.intersect1d(asked, keys, assume_unique=True)
+            keys, known = old, known.take(np.searchsorted(keys, old))
         found = _found(network, memory.ways, new // network.nodes, new % network.nodes, policy)
-        if len(known.link) > KEPT:
-            keys, known = asked, _joined(found, known.take(np.searchsorted(keys, np.setdiff1d(asked, new))))
-            keys = np.concatenate([new, np.setdiff1d(asked, new)])
-        else:
-            keys, known = np.concatenate([new, keys]), _joined(found, known)
+        keys, known = np.concatenate([new, keys]), _joined(found, known)
         order = np.argsort(keys)
         keys, known = keys[order], known.take(order)
         memory.known[policy] = keys, known
@@ -135,9 +134,10 @@ def _found(network: Network, ways: Sequence[Ways], source: Ints, target: Ints, p
     for scope in ways:
         if not len(left):
             break
-        reached, more = _within(scope, source[left], target[left], policy)
-        entries.append((left[more[0]], *more[1:]))
-        left = left[~reached]
+        near = left[scope.part[source[left]] == scope.part[target[left]]]
+        reached, more = _within(scope, source[near], target[near], policy)
+        entries.append((near[more[0]], *more[1:]))
+        left = np.setdiff1d(left, near[reached], assume_unique=True)
     if len(left):
         one, other = network.names[int(source[left[0]])], network.names[int(target[left[0]])]
         raise UserError(

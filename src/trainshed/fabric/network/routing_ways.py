@@ -65,6 +65,20 @@ class Ways:
     links: Ints
 
     @cached_property
+    def part(self) -> Ints:
+        """``[nodes]`` the least node that each is joined to, whichever way the links go."""
+        source, target = self.network.source[self.links], self.network.target[self.links]
+        part = np.arange(self.network.nodes)
+        while True:
+            least = part.copy()
+            np.minimum.at(least, source, part[target])
+            np.minimum.at(least, target, part[source])
+            least = least[least]
+            if (least == part).all():
+                return part
+            part = least
+
+    @cached_property
     def trees(self) -> tuple[Ints, Ints, Ints, Ints]:
         """``[nodes]`` depth below the core (0: in it), parent, link to it, link from it (−1: none)."""
         nodes = self.network.nodes
