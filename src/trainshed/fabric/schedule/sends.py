@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from trainshed.fabric.flow.sends import Sends
-from trainshed.fabric.schedule.steps import Floats, Ints, Schedule, Step
+from trainshed.fabric.schedule.steps import Ints, Schedule, Step
+
+#: Accesses of slots that are sorted at a time: what some 200 MB hold.
+AT_ONCE = 2_000_000
 
 
 class Placed(Protocol):
@@ -28,15 +30,19 @@ def sends(schedule: Schedule, size: float, placement: Placed, start: float = 0.0
     one step do not wait for each other, as what arrives is kept apart until it is over. The sends of a repeated step
     go one after another, as in a channel.
     """
-    table = _table(schedule, size)
-    count = len(table.source)
-    keys = np.concatenate([*_pairs(table, count), _in_turn(schedule, count)])
-    keys = _unique(keys)
+    none = np.zeros(0, np.int64)
+    source = np.concatenate([none, *(np.tile(step.source, step.repeat) for step in schedule.steps)])
+    target = np.concatenate([none, *(np.tile(step.target, step.repeat) for step in schedule.steps)])
+    sizes = np.concatenate([none, *(np.tile(schedule.size(step, size), step.repeat) for step in schedule.steps)])
+    count = len(source)
+    keys = _unique(
+        [_in_turn(schedule, count), *(_unique(_pairs(key, span, count)) for key, span in _accesses(schedule))]
+    )
     first = np.zeros(count + 1, np.int64)
     np.cumsum(np.bincount(keys // max(count, 1), minlength=count), out=first[1:])
     chip = np.asarray(placement.chip)
     return Sends(
-        source=chip[table.source], target=chip[table.target], size=table.size, first=first, before=keys % max(count, 1),
+        source=chip[source], target=chip[target], size=sizes, first=first, before=keys % max(count, 1),
         earliest=np.full(count, start), group=np.full(count, group, np.int64),
     )  # fmt: skip
 
@@ -58,72 +64,52 @@ def join(parts: Sequence[Sends]) -> Sends:
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Table:
-    """All sends in the order of steps, and which cells (rank and slot) they read and write, and when."""
+def _accesses(schedule: Schedule) -> Iterator[tuple[Ints, int]]:
+    """Who reads and writes which slots when, sorted, of so many ranks at a time as memory likes; and the span of times.
 
-    source: Ints
-    target: Ints
-    size: Floats
-    cell: Ints
-    when: Ints
-    """2 · time of a read, 2 · time + 1 of a write."""
-    send: Ints
-
-
-def _table(schedule: Schedule, size: float) -> _Table:
-    sources, targets, sizes, cells, whens, numbers = [], [], [], [], [], []
-    begin = time = 0
-    for step in schedule.steps:
-        times, count = np.arange(step.repeat), len(step)
-        sources.append(np.tile(step.source, step.repeat))
-        targets.append(np.tile(step.target, step.repeat))
-        sizes.append(np.tile(schedule.size(step, size), step.repeat))
-        number = begin + count * times[:, None] + np.arange(count)
-        for ranks, slots, kind in ((step.source, step.slot, 0), (step.target, step.to, 1)):
-            cell = ranks[:, None] * schedule.slots + _slots(step, slots, times)
-            cells.append(cell.reshape(-1))
-            numbers.append(np.broadcast_to(number[:, :, None], cell.shape).reshape(-1))
-            whens.append(np.broadcast_to(2 * (time + times[:, None, None]) + kind, cell.shape).reshape(-1))
-        begin += count * step.repeat
-        time += step.repeat
-    none = np.zeros(0, np.int64)
-    return _Table(
-        source=np.concatenate([none, *sources]), target=np.concatenate([none, *targets]),
-        size=np.concatenate([np.zeros(0), *sizes]), cell=np.concatenate([none, *cells]),
-        when=np.concatenate([none, *whens]), send=np.concatenate([none, *numbers]),
-    )  # fmt: skip
+    One number each: ((slot of a rank · span) + time) · sends + send; a read's time is even, a write's the next odd one.
+    """
+    rows = sum(2 * step.repeat * len(step) * step.count for step in schedule.steps)
+    ranks = max(1, schedule.ranks * AT_ONCE // max(rows, 1))
+    span, count = 2 * sum(step.repeat for step in schedule.steps), schedule.sends
+    for low in range(0, schedule.ranks if rows else 0, ranks):
+        found = []
+        begin = time = 0
+        for step in schedule.steps:
+            times = np.arange(step.repeat)[:, None, None]
+            for end, slots, kind in ((step.source, step.slot, 0), (step.target, step.to, 1)):
+                who = np.flatnonzero((end >= low) & (end < low + ranks))
+                cell = (end[who, None] - low) * schedule.slots + _slots(step, slots[who], times)
+                send = begin + len(step) * times + who[:, None]
+                found.append(((cell * span + 2 * (time + times) + kind) * count + send).reshape(-1))
+            begin += len(step) * step.repeat
+            time += step.repeat
+        yield np.sort(np.concatenate(found)), span
 
 
 def _slots(step: Step, slots: Ints, times: Ints) -> Ints:
     """``[repeat, sends, count]``."""
-    moved = slots.reshape(1, len(step), step.parts)
-    if step.repeat > 1 and step.shift:
-        moved = (moved + step.shift * times[:, None, None]) % step.wrap
-    else:
-        moved = np.broadcast_to(moved, (step.repeat, *moved.shape[1:]))
-    return (moved[..., None] + step.offsets).reshape(step.repeat, len(step), step.count)
+    moved = slots.reshape(1, len(slots), step.parts)
+    if step.repeat > 1:
+        moved = (moved + step.shift * times) % step.wrap if step.shift else moved + 0 * times
+    return (moved[..., None] + step.offsets).reshape(step.repeat, len(slots), step.count)
 
 
-def _pairs(table: _Table, count: int) -> list[Ints]:
+def _pairs(rows: Ints, span: int, count: int) -> list[Ints]:
     """Keys ``later · count + earlier`` of sends that wait for each other because of a slot.
 
     Accesses are sorted by cell and time, so that everything an access waits for lies next to each other: a read waits
     for the last group of writes before; a group of writes for the reads since the group before (those of that group's
     own step included), and for that group itself if nobody has read since.
     """
-    if not len(table.cell):
+    key, send = np.divmod(rows, count)
+    if not len(key):
         return []
-    span = int(table.when.max()) + 1
-    key = table.cell * span + table.when
-    order = np.argsort(key, kind="stable")
-    key, send = key[order], table.send[order]
-    cell, write = key // span, (key % span) % 2 == 1
-    index = np.arange(len(key))
-    begins = np.concatenate([[True], key[1:] != key[:-1]])
-    g_begin = index[begins]  # groups: accesses of one cell at one time, reads and writes apart
+    # groups: accesses of one cell at one time, reads and writes apart
+    g_begin = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
     g_end = np.append(g_begin[1:], len(key))
-    g_cell, g_write, g_when = cell[g_begin], write[g_begin], key[g_begin] % span
+    g_cell, g_when = np.divmod(key[g_begin], span)
+    g_write = g_when % 2 == 1
     # for each group: the last group of writes of the same cell strictly before
     last = np.maximum.accumulate(np.where(g_write, np.arange(len(g_begin)), -1))
     last = np.concatenate([[-1], last[:-1]])
@@ -173,6 +159,7 @@ def _in_turn(schedule: Schedule, count: int) -> Ints:
     return np.concatenate(found)
 
 
-def _unique(keys: Ints) -> Ints:
-    keys = np.sort(keys)
-    return keys[np.concatenate([[True], keys[1:] != keys[:-1]])] if len(keys) else keys
+def _unique(keys: Sequence[Ints]) -> Ints:
+    """Sorted, each once."""
+    every = np.sort(np.concatenate([np.zeros(0, np.int64), *keys]))
+    return every[np.concatenate([[True], every[1:] != every[:-1]])] if len(every) else every
