@@ -15,7 +15,7 @@ from trainshed.training.kernels import Kernels, exposed
 from trainshed.training.links import Links
 
 #: Axes whose collectives a framework hides (or does not) by the same means.
-_HIDDEN_BY: dict[str, tuple[Axis, ...]] = {
+HIDDEN_BY: dict[str, tuple[Axis, ...]] = {
     "overlap_tp": ("tp", "dpa"),
     "overlap_ep": ("ep", "etp"),
     "overlap_cp": ("cp",),
@@ -65,7 +65,7 @@ class BlockTimer:
         forward = self.kernels.forward(f"{name} forward", work.ops)
         again = self._again(work) if work.block.kind == "layer" else []
         backward = self.kernels.backward(f"{name} backward", work.ops, again)
-        parts = [p for axis in _HIDDEN_BY for p in self._axis(work, axis, forward, backward)]
+        parts = [p for axis in HIDDEN_BY for p in self._axis(work, axis, forward, backward)]
         parts += self._sharded_weights(work, forward, backward)
         return BlockTimes(
             work=work, forward=forward, backward=backward,
@@ -81,7 +81,7 @@ class BlockTimer:
 
     def _axis(self, work: BlockWork, overlap: str, forward: Cost, backward: Cost) -> list[Cost]:
         hide = self.framework.fit(overlap)
-        axes = _HIDDEN_BY[overlap]
+        axes = HIDDEN_BY[overlap]
         there, back = self.links.block(work, "forward", axes), self.links.block(work, "backward", axes)
         if not there.children and not back.children:
             return []

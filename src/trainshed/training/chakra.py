@@ -20,7 +20,7 @@ from trainshed.hardware.schema import System
 from trainshed.models import Model
 from trainshed.parallel import Collective, RankWork, block_exchanges, held, spans, step_exchanges
 from trainshed.software.schema import Framework
-from trainshed.training.blocks import _HIDDEN_BY, BlockTimer, BlockTimes
+from trainshed.training.blocks import HIDDEN_BY, BlockTimer, BlockTimes
 from trainshed.training.job import TrainingJob
 from trainshed.training.schedule import is_first, is_layer
 from trainshed.training.step import TrainingStep, laid_out, step
@@ -96,7 +96,7 @@ class _Shared:
         again = int(self.plan.recompute) == Recompute.FULL and block.work.block.kind == "layer"
         passes = [direction, *(["forward"] if again and direction == "backward" else [])]
         found = []
-        for overlap, axes in _HIDDEN_BY.items():
+        for overlap, axes in HIDDEN_BY.items():
             calls = [c for p in passes for c in mine if c.direction == p and c.axis in axes]
             found.append((_f(framework.fit(overlap).value), calls))
         exchanged = block_exchanges(block.work, self.plan, self.timer.dtypes, frozen=self.timer.frozen)

@@ -65,7 +65,8 @@ class Fabric(Protocol):
 class ClosedForms:
     """``fabric.collective``: a group counts by its ranks and their distance.
 
-    Where members are not equally far apart, the distance is the mean. On which chip a group begins is not seen.
+    Where members are not equally far apart, the distance is the mean. The closed forms take a group to begin with a
+    domain; ``stride`` sees to it that what shares a domain here does so there, and that a pair that does not, does not.
     """
 
     levels: Sequence[Level]
@@ -74,14 +75,26 @@ class ClosedForms:
     def seconds(self, call: Call, size: Floats, members: Sequence[Ints]) -> Floats:
         """One call for the whole table."""
         ranks = np.array([len(m) for m in members], dtype=np.float64)
-        span = np.array([m[-1] - m[0] for m in members], dtype=np.float64)
-        group = Group(ranks=ranks, stride=np.where(ranks > 1, span / np.maximum(ranks - 1.0, 1.0), 1.0))
+        group = Group(ranks=ranks, stride=np.array([self.stride(m) for m in members]))
         cost = collective(
             call.kind, size=size, group=group, levels=self.levels, ranks_per_chip=self.ranks_per_chip,
             algorithm=call.algorithm, dtype=call.dtype, copies=call.copies,
         )  # fmt: skip
         found = np.broadcast_to(np.asarray(cost.time.value, dtype=np.float64), ranks.shape)
         return np.where(ranks > 1, found, 0.0)
+
+    def stride(self, members: Ints) -> float:
+        """Ranks from one member to the next, such that the group meets at the level where it really does."""
+        count, first, last = len(members), int(members[0]), int(members[-1])
+        if count == 1:
+            return 1.0
+        stride, below = (last - first) / (count - 1), 1.0
+        for domain in (level.chips * self.ranks_per_chip for level in self.levels[:-1]):
+            if first // domain == last // domain:
+                stride = min(stride, domain / count)
+                break
+            below = domain
+        return max(stride, below) if count == 2 else max(stride, 1.0)
 
 
 def communication(trace: Trace, fabric: Fabric) -> Floats:
