@@ -65,8 +65,8 @@ def test_four_sums_of_eight_chips_that_begin_together(small):
     assert ranks.classes == (0,) * sizes.ranks
     links = Catalogue().system("trn3-gen2").levels
     assert ranks.world.links.system.levels == links
-    for meeting, _ in ranks.collectives:
-        assert (meeting.members, meeting.bytes) == (tuple(range(8)), sizes.tokens * sizes.hidden * 2)
+    for one in ranks.collectives:
+        assert (one.members, one.bytes) == (tuple(range(8)), sizes.tokens * sizes.hidden * 2)
 
 
 def test_time_is_what_formulas_add_up_to(example):

@@ -118,14 +118,14 @@ def test_cores_of_a_rank_share_the_links(lnc):
 
     x = np.ones((128, 4096), np.float32)
     ranks = nki.simulate_ranks(kernel[lnc], [(x,), (x,)], ranks_per_chip=1)
-    (meeting, cost), *others = ranks.collectives
-    assert len(others) == lnc - 1
-    assert float(cost.time.value) == _seconds("all_reduce", x.nbytes, 2, concurrent=float(lnc))
+    one, *others = ranks.collectives
+    assert others == [one] * (lnc - 1)
+    assert one.closed == _seconds("all_reduce", x.nbytes, 2, concurrent=float(lnc))
     for cores in ranks.clocks:
         for clock in cores:
             (i,) = _exchanges(clock)
-            np.testing.assert_allclose(clock.end[i] - clock.start[i], float(cost.time.value), atol=1e-12)
-    assert meeting.bytes == x.nbytes
+            np.testing.assert_allclose(clock.end[i] - clock.start[i], one.closed, atol=1e-12)
+    assert one.bytes == x.nbytes
 
 
 @pytest.mark.parametrize(("opcode", "kind", "larger"), [
@@ -141,8 +141,9 @@ def test_sizes_are_those_of_the_fabric(opcode, kind, larger):
         getattr(ncc, opcode)([x], [out], ReplicaGroup([[0, 1, 2, 3]]), 0, *extra)
         return out
 
-    ((_, cost),) = nki.simulate_ranks(kernel, [(x,)] * 4, ranks_per_chip=1, system="trn2", target="trn2").collectives
-    assert float(cost.time.value) == _seconds(kind, float(larger * x.nbytes), 4, "trn2")
+    (one,) = nki.simulate_ranks(kernel, [(x,)] * 4, ranks_per_chip=1, target="trn3").collectives
+    assert one.closed == _seconds(kind, float(larger * x.nbytes), 4)
+    assert one.seconds == pytest.approx(one.closed, rel=1e-6)  # nothing meets on the links of a sled
 
 
 @pytest.mark.parametrize(("rows", "per_chip", "algorithm"), [
@@ -157,12 +158,12 @@ def test_values_are_those_of_the_cheapest_algorithm(rng, rows, per_chip, algorit
         return out
 
     ranks = nki.simulate_ranks(kernel, [(item,) for item in x], ranks_per_chip=per_chip, time=False)
-    ((_, cost),) = ranks.collectives
-    assert str(cost.chosen) == algorithm
+    (one,) = ranks.collectives
+    assert one.algorithm == algorithm
     shape = {"levels": (4, 2)} if algorithm == "hierarchical" else {}
     wanted = replay(schedule("all_reduce", algorithm, 8, **shape), np.stack([item.reshape(-1) for item in x]))
-    for found, one in zip(ranks, wanted, strict=True):
-        np.testing.assert_array_equal(found.reshape(-1), one)
+    for found, expected in zip(ranks, wanted, strict=True):
+        np.testing.assert_array_equal(found.reshape(-1), expected)
     exact = sum(item.astype(np.float64) for item in x)
     error = np.abs(ranks[0].astype(np.float64) - exact).max()
     assert 0 < error <= 7 * 2.0**-9 * sum(np.abs(item.astype(np.float64)) for item in x).max()
@@ -194,7 +195,7 @@ def test_lengths_known_when_it_runs_take_their_own_bytes():
     x = np.ones(4096, np.float32)
     rows = [np.array([[count, count], [0, 0], [0, 0]], np.uint32) for count in (5, 50)]
     ranks = nki.simulate_ranks(kernel[2], [(x, one) for one in rows], ranks_per_chip=1)
-    assert {meeting.bytes for meeting, _ in ranks.collectives} == {2 * 50 * 4}
+    assert {one.bytes for one in ranks.collectives} == {2 * 50 * 4}
 
 
 def test_ranks_share_chips_unless_told():
@@ -203,6 +204,53 @@ def test_ranks_share_chips_unless_told():
     assert (packed.world.links.per_chip, packed.world.links.system.name) == (8, "trn3-gen2")
     halved = nki.simulate_ranks(nki.jit(_summing([[0, 1]]))[2], [(x, 0)] * 2, target="trn2")
     assert (halved.world.links.per_chip, halved.world.links.system.name) == (4, "trn2-ultra")
+
+
+def _takes(groups, ranks=8, **given):
+    """Seconds of an all_reduce of 4 MiB over groups, by rank."""
+    x = np.zeros((128, 8192), np.float32)
+    found = nki.simulate_ranks(_summing(groups), [(x, 0)] * ranks, values=False, **given)
+    takes = {rank: one.seconds for one in found.collectives for rank in one.members}
+    return [takes[rank] for rank in range(ranks)]
+
+
+def test_groups_that_share_links_take_longer():
+    # On a torus every other chip is two links away, either way round; neighbours are one.
+    across = _takes([[0, 2], [1, 3]], 4, target="trn2", ranks_per_chip=1)
+    apart = _takes([[0, 1], [2, 3]], 4, target="trn2", ranks_per_chip=1)
+    assert max(apart) < min(across)
+    # Two ranks of a chip have its links together.
+    alone = _takes([[0, 1]], 2, ranks_per_chip=1)[0]
+    shared = _takes([[0, 2], [1, 3]], 4, ranks_per_chip=2)[0]
+    assert alone < shared < 2 * alone
+
+
+def test_uneven_groups_take_what_their_own_links_take():
+    sled, across = _takes([[0, 1, 2, 3], [4, 5, 6, 7]], ranks_per_chip=1), _takes([[0, 1, 2, 7], [3, 4, 5, 6]],
+                                                                                  ranks_per_chip=1)  # fmt: skip
+    assert len(set(sled)) == 1
+    assert sled[0] != pytest.approx(across[0], rel=0.01)
+
+
+def test_a_formula_on_request():
+    by_formula = _takes([list(range(8))], ranks_per_chip=1, model="closed")
+    assert by_formula == [_seconds("all_reduce", 4.0 * 2**20, 8)] * 8
+    assert by_formula[0] == pytest.approx(_takes([list(range(8))], ranks_per_chip=1)[0], rel=0.15)
+    with pytest.raises(UserError, match="model of the links"):
+        _takes([[0, 1]], 2, model="wires")
+
+
+def test_pairs_send_side_by_side():
+    x = np.zeros((1024, 1024), np.float32)
+
+    def kernel(x):
+        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        ncc.collective_permute([x], [out], [(0, 1), (1, 2), (2, 3), (3, 0)])
+        return out
+
+    ranks = nki.simulate_ranks(kernel, [(x,)] * 4, ranks_per_chip=1, values=False)
+    (one,) = ranks.collectives
+    assert one.seconds == pytest.approx(_seconds("permute", float(x.nbytes), 4), rel=1e-6)
 
 
 @pytest.mark.parametrize(("given", "sentence"), [

@@ -1,19 +1,31 @@
-"""What collectives between ranks take, and by which algorithm: the fabric's cost on the levels of the system.
+"""What collectives between ranks take, and by which algorithm.
 
-Ranks are logical NeuronCores in the order of the chips, ``per_chip`` to a chip. The members of a group are taken as
-evenly spread from its first to its last (what every parallel layout gives), and groups of the other ranks as busy
-with the like at the same time.
+Ranks are logical NeuronCores in the order of the chips, ``per_chip`` to a chip. The algorithm is the one whose closed
+form is cheapest on the levels of the system (``fabric.collective``); its members are taken as evenly spread from the
+first to the last. The time is that of its schedule, send by send, on the system's links (``fabric.flow``), with those
+of all groups and of all cores of a rank at once; or the closed form's, where that is asked for or the sends are too
+many.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from trainshed.core.errors import UserError
+import numpy as np
+
+from trainshed.chip.record import Instruction
+from trainshed.core.errors import UserError, unknown_name
 from trainshed.fabric import CollectiveCost, Group, collective
+from trainshed.fabric.flow.fair import Flow
+from trainshed.fabric.flow.sends import Ints, Sends
+from trainshed.fabric.flow.transport import transport
+from trainshed.fabric.network.build import network
+from trainshed.fabric.network.graph import Network
+from trainshed.fabric.schedule import join, sends
 from trainshed.hardware.catalogue import Catalogue
 from trainshed.hardware.schema import System
+from trainshed.nki.collectives_values import schedule_of
 
 #: The fabric's names of the collectives, and whether their size (NCCL's convention) is that of all ranks together.
 KINDS: dict[str, tuple[str, bool]] = {
@@ -43,6 +55,11 @@ def system_of(chip: str, ranks: int, per_chip: int, name: str | None = None) -> 
     return system
 
 
+MODELS = ("flow", "closed")
+#: Sends of a schedule up to which it is played: some seconds.
+MOST = 50_000
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Links:
     """The fabric under the ranks of a world."""
@@ -50,17 +67,87 @@ class Links:
     system: System
     per_chip: int
     """Ranks on a chip."""
-    _known: dict[tuple[object, ...], CollectiveCost] = field(default_factory=dict, init=False)
+    model: str = "flow"
+    """Of time: one of ``MODELS``."""
+    _costs: dict[object, CollectiveCost] = field(default_factory=dict, init=False)
+    _seconds: dict[object, float] = field(default_factory=dict, init=False)
+    _networks: dict[int, Network] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        if self.model not in MODELS:
+            raise unknown_name("model of the links", self.model, MODELS, where="nki.simulate_ranks")
 
     def cost(self, opcode: str, size: int, members: Sequence[int], concurrent: int = 1) -> CollectiveCost:
-        """A collective of ``size`` bytes of each rank among ``members``; ``concurrent``: so many like it at once."""
-        kind, together = KINDS[opcode]
+        """The closed form of a collective to which each member brings ``size`` bytes; ``concurrent`` such at once."""
+        kind, _ = KINDS[opcode]
         ranks = len(members)
         stride = (max(members) - min(members)) / (ranks - 1) if ranks > 1 else 1.0
-        key = (kind, size, ranks, stride, concurrent)
-        if key not in self._known:
-            self._known[key] = collective(
-                kind, size=float(size * (ranks if together else 1)), group=Group(ranks=ranks, stride=stride),
+        key = (kind, opcode, size, ranks, stride, concurrent)
+        if key not in self._costs:
+            self._costs[key] = collective(
+                kind, size=whole_size(opcode, size, ranks), group=Group(ranks=ranks, stride=stride),
                 levels=self.system.levels, ranks_per_chip=float(self.per_chip), concurrent=float(concurrent),
             )  # fmt: skip
-        return self._known[key]
+        return self._costs[key]
+
+    def seconds(self, record: Instruction, size: int, members: tuple[int, ...], concurrent: int = 1) -> float:
+        """What a collective takes from the moment at which all its ranks have come to it."""
+        cost = self.cost(record.opcode, size, members, concurrent)
+        if len(members) < 2:
+            return float(cost.time.value)
+        groups = record.attributes.get("groups", (members,))
+        pairs = record.attributes.get("pairs")
+        on_chip = record.reads[0].buffer.on_chip
+        key = (record.opcode, size, members, groups, pairs, concurrent, on_chip)
+        if key not in self._seconds:
+            played = None if self.model == "closed" else self._sends(record.opcode, size, groups, pairs, cost)
+            if played is None or concurrent * len(played) > MOST:
+                self._seconds[key] = float(cost.time.value)
+            else:
+                algorithm = "" if pairs else str(cost.chosen)
+                way = transport(
+                    self.system, KINDS[record.opcode][0], memory="sbuf" if on_chip else "hbm", algorithm=algorithm,
+                    size=whole_size(record.opcode, size, len(members)), ranks=len(members),
+                )  # fmt: skip
+                table = join([replace(played, group=played.group + k * len(groups)) for k in range(concurrent)])
+                run = Flow().run(self._network(groups), table, way)
+                own = table.group % len(groups) == (0 if pairs else groups.index(members))
+                self._seconds[key] = float(run.end[own].max())
+        return self._seconds[key]
+
+    def _network(self, groups: Sequence[Sequence[int]]) -> Network:
+        chips = 1 + max(map(max, groups)) // self.per_chip
+        if chips not in self._networks:
+            self._networks[chips] = network(self.system, chips)
+        return self._networks[chips]
+
+    def _sends(
+        self, opcode: str, size: int, groups: Sequence[Sequence[int]], pairs: Sequence[tuple[int, int]] | None,
+        cost: CollectiveCost,
+    ) -> Sends | None:  # fmt: skip
+        """The sends of all groups; None where they are more than can be played."""
+        if pairs is not None:
+            ends = np.array(pairs, np.int64) // self.per_chip
+            none = np.zeros(len(ends), np.int64)
+            return Sends(
+                source=ends[:, 0], target=ends[:, 1], size=np.full(len(ends), float(size)),
+                first=np.zeros(len(ends) + 1, np.int64), before=none[:0], earliest=np.zeros(len(ends)), group=none,
+            )  # fmt: skip
+        steps = schedule_of(KINDS[opcode][0], cost)
+        if steps.sends * len(groups) > MOST:
+            return None
+        whole = whole_size(opcode, size, len(groups[0]))
+        return join([sends(steps, whole, _Placed(np.array(g, np.int64) // self.per_chip), group=k)
+                     for k, g in enumerate(groups)])  # fmt: skip
+
+
+def whole_size(opcode: str, size: int, ranks: int) -> float:
+    """Bytes in NCCL's convention: of what is gathered, those of all ranks."""
+    return float(size * (ranks if KINDS[opcode][1] else 1))
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """Chip of each rank of a group."""
+
+    chip: Ints

@@ -29,10 +29,16 @@ def moved(kind: str, cost: CollectiveCost, arrays: Sequence[Array], op: str | No
     flat = np.stack([item.reshape(-1) for item in arrays])
     if len(flat) == 1:
         return [flat[0]]
-    steps = _schedule(kind, str(cost.chosen), len(flat), _levels(cost))
+    steps = schedule_of(kind, cost)
     if op is not None:
         return list(replay(steps, flat, op))
     return list(replay(steps, flat.view(np.uint8)).view(flat.dtype))
+
+
+def schedule_of(kind: str, cost: CollectiveCost) -> Schedule:
+    """The schedule of the algorithm that a collective's cost has chosen."""
+    assert cost.call is not None
+    return _schedule(kind, str(cost.chosen), int(np.asarray(cost.call.ranks)), _levels(cost))
 
 
 def _levels(cost: CollectiveCost) -> tuple[int, ...] | None:

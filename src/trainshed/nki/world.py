@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainshed.chip.accesses import Accesses, accesses
 from trainshed.chip.core import NeuronCore
@@ -39,9 +39,14 @@ class Meeting:
     results: list[Any] | None = None
 
     @property
+    def first(self) -> Instruction:
+        """The record of the first member."""
+        return self.brought[self.members[0]][0]
+
+    @property
     def opcode(self) -> str:
         """The collective, as ``nki.collectives`` calls it."""
-        return self.brought[self.members[0]][0].opcode
+        return self.first.opcode
 
     @property
     def bytes(self) -> int:
@@ -92,19 +97,26 @@ class World:
         return found
 
     def cost(self, meeting: Meeting) -> CollectiveCost:
-        """What a collective takes: all cores of a rank exchange at the same time, and the channels of a ring."""
-        first = meeting.brought[meeting.members[0]][0]
-        concurrent = len(self.launches[0].cores) * first.attributes.get("channels", 1)
-        return self.links.cost(first.opcode, meeting.bytes, meeting.members, concurrent)
+        """The closed form of a collective, whose algorithm is taken."""
+        return self.links.cost(meeting.opcode, meeting.bytes, meeting.members, self._concurrent(meeting))
+
+    def seconds(self, meeting: Meeting) -> float:
+        """What a collective takes."""
+        return self.links.seconds(meeting.first, meeting.bytes, meeting.members, self._concurrent(meeting))
+
+    def _concurrent(self, meeting: Meeting) -> int:
+        """All cores of a rank exchange at the same time, and the channels of a ring."""
+        channels: int = meeting.first.attributes.get("channels", 1)
+        return len(self.launches[0].cores) * channels
 
     # --- time -----------------------------------------------------------------------------------------------
 
     def priced(self) -> None:
         """Record in every collective what it takes."""
         for meeting in self.meetings.values():
-            seconds = float(self.cost(meeting).time.value)
+            picoseconds = round(self.seconds(meeting) * 1e12)
             for record, _ in meeting.brought.values():
-                record.work[LINKS] = round(seconds * 1e12)
+                record.work[LINKS] = picoseconds
 
     def classes(self) -> list[int]:
         """By rank, the first rank that does the same and meets ranks that do the same.
@@ -158,6 +170,20 @@ def _alike(one: Launch, two: Launch) -> bool:
     return True
 
 
+class Exchange(NamedTuple):
+    """One collective of a run."""
+
+    opcode: str
+    members: tuple[int, ...]
+    bytes: int
+    """Of the rank that brings most."""
+    algorithm: str
+    seconds: float
+    """From the moment at which the last rank has come to it."""
+    closed: float
+    """The same by the fabric's closed form."""
+
+
 class Ranks(list[Any]):
     """Each rank's results, as ``nki.simulate`` gives them; and when everything happened."""
 
@@ -207,9 +233,17 @@ class Ranks(list[Any]):
         return max(clock.seconds for cores in self.clocks for clock in cores)
 
     @property
-    def collectives(self) -> tuple[tuple[Meeting, CollectiveCost], ...]:
+    def collectives(self) -> tuple[Exchange, ...]:
         """Every collective with what it takes on the links, in the order in which ranks came to them."""
-        return tuple((meeting, self.world.cost(meeting)) for meeting in self.world.meetings.values())
+        found = []
+        for meeting in self.world.meetings.values():
+            cost, takes = self.world.cost(meeting), self.world.seconds(meeting)
+            found.append(
+                Exchange(
+                    meeting.opcode, meeting.members, meeting.bytes, str(cost.chosen), takes, float(cost.time.value)
+                )
+            )
+        return tuple(found)
 
     def _timed(self) -> None:
         if not self._time:
@@ -219,6 +253,7 @@ class Ranks(list[Any]):
 def simulate_ranks(
     kernel: Any, inputs: Sequence[tuple[Any, ...] | dict[str, Any]], *, target: str | None = None, values: bool = True,
     time: bool = True, quantize_rule: str | None = None, system: str | None = None, ranks_per_chip: int | None = None,
+    model: str = "flow",
 ) -> Ranks:  # fmt: skip
     """Run ``kernel`` (or ``kernel[lnc]``) as ``len(inputs)`` ranks that can exchange by ``nki.collectives``.
 
@@ -228,6 +263,7 @@ def simulate_ranks(
         target, values, time, quantize_rule: as of ``nki.simulate``.
         system: whose links are between the ranks, as ``trn3-gen2``; default the chip's largest UltraServer.
         ranks_per_chip: ranks in order that share a chip; default all of its logical cores (Trainium3 at LNC 2: 4).
+        model: of the links' time: ``flow``, the schedule's sends on the system's network, or ``closed``, a formula.
 
     Returns:
         A list of each rank's results, as ``nki.simulate`` gives them. With ``time`` its ``timing`` has each rank's
@@ -242,7 +278,7 @@ def simulate_ranks(
         args, kwargs = ((), given) if isinstance(given, dict) else (tuple(given), {})
         bodies.append(run.prepare(args, kwargs, turns=turns))
     launches = [run.launch for run in runs if run.launch is not None]
-    world = World(_links(launches, system, ranks_per_chip))
+    world = World(_links(launches, system, ranks_per_chip, model))
     jobs: list[tuple[NeuronCore, Callable[[NeuronCore], Any]]] = []
     for launch, body in zip(launches, bodies, strict=True):
         world.add(launch)
@@ -252,11 +288,11 @@ def simulate_ranks(
     return Ranks(results, world, runs, time)
 
 
-def _links(launches: Sequence[Launch], system: str | None, per_chip: int | None) -> Links:
+def _links(launches: Sequence[Launch], system: str | None, per_chip: int | None, model: str) -> Links:
     """The fabric under the launches."""
     core = launches[0].cores[0]
     chip = core.target.chip
     if per_chip is None:
         cores = int(float(system_of(chip, 1, 1, system).chip.cores.value))
         per_chip = max(1, cores // len(launches[0].cores))
-    return Links(system=system_of(chip, len(launches), per_chip, system), per_chip=per_chip)
+    return Links(system=system_of(chip, len(launches), per_chip, system), per_chip=per_chip, model=model)
