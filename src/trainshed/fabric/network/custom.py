@@ -1,35 +1,44 @@
 """A network of the user's own, in TOML, and any network written as such.
 
-name = "lab"
+    name = "lab"
 
-[chips]
-count = 8                    # chip 0 … chip 7; or names = ["left", "right"]
-bandwidth = "400 GB/s"       # optional, with latency: between ranks on one chip (level chip)
-latency = "1 us"
+    [chips]
+    count = 8                    # chip 0 … chip 7; or names = ["left", "right"]
+    bandwidth = "400 GB/s"       # optional, with latency: between ranks on one chip (level chip)
+    latency = "1 us"
 
-[coordinates]                # optional
-rack = [0, 0, 0, 0, 1, 1, 1, 1]
+    [coordinates]                # optional
+    rack = [0, 0, 0, 0, 1, 1, 1, 1]
 
-[[levels]]                   # optional, from the chips outwards; else all links are of the level "network"
-name = "rack"
-scale_out = false            # true: chips do not forward onto it
-launch = "0 s"               # what a collective's start,
-hop = "0 s"                  # a step of software
-message = "0 s"              # and each message cost there
-reach = 1.0                  # and what part of a link's rate is reached: these are the defaults
+    [[levels]]                   # optional, from the chips outwards; else all links are of the level "network"
+    name = "rack"
+    scale_out = false            # true: chips do not forward onto it
+    launch = "0 s"               # what a collective's start,
+    hop = "0 s"                  # a step of software
+    message = "0 s"              # and each message cost there
+    reach = 1.0                  # and what part of a link's rate is reached: these are the defaults
 
-[[switches]]
-name = "rack"                # with count: rack 0, rack 1
-count = 2
-kind = "rack switch"         # optional
+    [[switches]]
+    name = "rack"                # with count: rack 0, rack 1
+    count = 2
+    kind = "rack switch"         # optional
 
-[[links]]
-from = "chip 0..3"           # a node, a range, or a list of them
-to = "rack 0"                # every one of from with every one of to
-bandwidth = "50 GB/s"
-latency = "1 us"
-level = "rack"
-both_ways = true             # the default
+    [[links]]
+    from = "chip 0..3"           # a node, a range, or a list of them
+    to = "rack 0"                # every one of from with every one of to
+    bandwidth = "50 GB/s"
+    latency = "1 us"
+    level = "rack"               # needed where there are several
+    both_ways = true             # the default
+
+    [[links]]
+    from = ["chip 4..7", "rack 0"]
+    to = "rack 1"
+    bandwidth = "50 GB/s"
+    latency = "1 us"
+    level = "rack"
+
+Units are those of ``trainshed.units``; every key is checked.
 """
 
 from __future__ import annotations
