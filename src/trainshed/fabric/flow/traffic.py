@@ -154,6 +154,8 @@ class Traffic:
         """``[links]`` bytes that links carried, and the largest part of their rate in use, after the end."""
         loads, carried, peak = self.loads, self.pool.carried.copy(), self.pool.peak.copy()
         for pair, busy in self._busy.items():
+            if not busy:  # met by another flow when it began
+                continue
             of_pair = slice(loads.first[pair], loads.first[pair + 1])
             link, load = loads.link[of_pair], self._alone[pair] * loads.share[of_pair]
             carried[link] += load * busy
