@@ -19,7 +19,8 @@ def test_durations_recorded_or_modelled() -> None:
     made = Builder(name="t", ranks=1)
     for seconds, ops, moved, host in (
         (3.0, 1e12, 1.0, False), (np.nan, 2e12, 1.0, False), (np.nan, 1.0, 5e11, False),
-        (np.nan, np.nan, np.nan, False), (7.0, np.nan, np.nan, False), (9.0, 1e12, np.nan, True), (np.nan, 4e12, np.nan, False),
+        (np.nan, np.nan, np.nan, False), (7.0, np.nan, np.nan, False),
+        (9.0, 1e12, np.nan, True), (np.nan, 4e12, np.nan, False),
     ):  # fmt: skip
         made.add(0, schema.COMPUTE, "c", seconds=seconds, ops=ops, bytes=moved, host=host)
     made.add(0, schema.METADATA, "m", seconds=11.0)
