@@ -106,6 +106,14 @@ def test_trn3_gen1_has_pairs_racks_of_32_and_twins(catalogue: Catalogue) -> None
 def test_the_fusion_rack_mixes_pools_behind_one_switch(catalogue: Catalogue) -> None:
     net = network(catalogue.system("trn4-nvl"), 72)
     assert (_count(net, "rack switch"), _level(net, "rack").sum()) == (1, 144)
+    assert net.coordinates["pool"].tolist() == [0] * 36 + [1] * 36  # prefill on GPUs, decode on Trainium
+
+
+def test_leaves_and_pods_of_a_network(catalogue: Catalogue) -> None:
+    two, three = (network(catalogue.system("p5"), chips) for chips in (8_192, 8_200))
+    assert np.array_equal(two.coordinates["leaf"], np.arange(8_192) // 64)
+    assert "pod" not in two.coordinates
+    assert np.bincount(three.coordinates["pod"]).tolist() == [4096, 4096, 8]
 
 
 def test_the_hybrid_cube_mesh_has_six_links_of_each_gpu(catalogue: Catalogue) -> None:

@@ -84,7 +84,7 @@ def network(system: System, chips: int) -> Network:
     for k, level in enumerate(levels):
         WIRING[level.topology](parts, k, level, below)
         below = level.chips
-    return parts.network(levels, _coordinates(levels, whole))
+    return parts.network(levels, _coordinates(system, levels, whole))
 
 
 def _needed(system: System, chips: int) -> tuple[tuple[Level, ...], int]:
@@ -97,8 +97,8 @@ def _needed(system: System, chips: int) -> tuple[tuple[Level, ...], int]:
     return system.levels, math.ceil(chips / domain) * domain
 
 
-def _coordinates(levels: tuple[Level, ...], chips: int) -> dict[str, Ints]:
-    """In which domain of each level a chip is; on tori and rings around them also its place, ``x``, ``y``, ``z``."""
+def _coordinates(system: System, levels: tuple[Level, ...], chips: int) -> dict[str, Ints]:
+    """In which domain of each level a chip is, on tori its place, in mixed racks its pool, on networks leaf and pod."""
     chip = np.arange(chips)
     out = {level.name: chip // level.chips for level in levels if level.topology not in ("chip", "leaf-spine")}
     axes = iter("xyzw")
@@ -109,8 +109,21 @@ def _coordinates(levels: tuple[Level, ...], chips: int) -> dict[str, Ints]:
             for dim in _dims(level, below):
                 out[next(axes)] = unit % dim
                 unit = unit // dim
+        if level.topology == "leaf-spine":
+            half = _half(level, chips)
+            out["leaf"] = chip // half
+            if chips > 2 * half**2:  # three layers: the chips below the same spines
+                out.setdefault("pod", chip // half**2)
         below = level.chips
+    if len(system.pools) > 1:
+        last = np.cumsum([pool.chips for pool in system.pools])
+        out["pool"] = np.searchsorted(last, chip % last[-1], side="right")
     return out
+
+
+def _half(level: Level, chips: int) -> int:
+    """Ports of a leaf that go down; all chips have one leaf where no ``radix`` is known."""
+    return int(level.fitted["radix"].value) // 2 if "radix" in level.fitted else chips
 
 
 def _dims(level: Level, below: int) -> tuple[int, ...]:
@@ -179,7 +192,7 @@ def _leaf_spine(parts: _Parts, k: int, level: Level, below: int) -> None:
     links between the same two are one (as fast as they are together).
     """
     planes, chip = _planes(level), np.arange(parts.chips)
-    half = int(level.fitted["radix"].value) // 2 if "radix" in level.fitted else parts.chips
+    half = _half(level, parts.chips)
     rate, quarter = float(level.bandwidth.value), float(level.latency.value) / 4
     adapter = parts.add("adapter", Block(parts.chips, "adapter"))
     parts.join(chip, adapter, k, rate, quarter)
