@@ -38,18 +38,20 @@ def made(model: str, system: str, plan: str, batch: int) -> tuple[Trace, float, 
         ("llama-3.1-8b", "trn2", "tp4 dp2 zero1 full", 2),
         ("llama-3.1-8b", "p5", "tp4 sp1 cp2 dp2 zero1", 2),
         ("llama-3.1-8b", "p5", "dp8 zero3", 8),
+        ("llama-3.1-8b", "p5", "tp4 dp4 pp2 zero1", 16),
         ("mixtral-8x7b", "p5", "tp2 ep4 dp4 etp1", 4),
     ],
 )
 def test_a_replay_takes_the_step_s_time(model: str, system: str, plan: str, batch: int) -> None:
     trace, own, replayed = made(model, system, plan, batch)
     assert replayed == pytest.approx(own, rel=1e-2)
-    assert (np.bincount(trace.rank) == len(trace) // trace.ranks).all()
+    assert set(trace.rank.tolist()) == set(range(trace.ranks))
 
 
 def test_a_pipeline_s_sends_hide_where_the_closed_form_adds_them() -> None:
     trace, own, replayed = made("llama-3.1-8b", "trn2", "tp4 pp4", 8)
     assert replayed == pytest.approx(own, rel=1e-2)
+    assert replayed < own
     sends = np.flatnonzero(trace.kind == schema.SEND)
     # each micro-batch crosses three borders forwards and three backwards, in four parts
     assert len(sends) == 2 * 3 * 8 * 4

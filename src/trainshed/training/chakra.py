@@ -129,11 +129,12 @@ class _Rank:
     def write(self) -> None:
         """Weights, micro-batches in the order of 1F1B, gradients, optimizer."""
         shared, m, pp = self.shared, round(_f(self.shared.priced.stage.micro_batches)), int(self.plan.pp)
-        hide = _f(shared.timer.framework.fit("overlap_dp").value)
-        one = _f(shared.priced.terms["compute"].value) / m
         gathers, reductions = shared.once("forward"), shared.once("backward")
-        self._beside("new weights", gathers, min(hide * shared.seconds(gathers), one / 3))
+        # later stages wait for their first input and end before the first stage does: theirs hide there
+        hide = _f(shared.timer.framework.fit("overlap_dp").value) if self.stage == 0 else 0.0
+        one = _f(shared.priced.terms["compute"].value) / m
         self.spent = min(hide * shared.seconds(gathers), one / 3)
+        self._beside("new weights", gathers, self.spent)
         hidden = min(hide * shared.seconds(reductions), one * 2 / 3)
         ahead = min(pp - 1 - self.stage, m)
         order = [("forward", k) for k in range(ahead)]
