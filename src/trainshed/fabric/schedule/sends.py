@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trainshed.fabric.flow.sends import Sends
 from trainshed.fabric.schedule.steps import Ints, Schedule, Step
@@ -73,18 +74,36 @@ def _accesses(schedule: Schedule) -> Iterator[tuple[Ints, int]]:
     ranks = max(1, schedule.ranks * AT_ONCE // max(rows, 1))
     span, count = 2 * sum(step.repeat for step in schedule.steps), schedule.sends
     for low in range(0, schedule.ranks if rows else 0, ranks):
-        found = []
+        cells, whens, numbers = [], [], []
         begin = time = 0
         for step in schedule.steps:
             times = np.arange(step.repeat)[:, None, None]
             for end, slots, kind in ((step.source, step.slot, 0), (step.target, step.to, 1)):
                 who = np.flatnonzero((end >= low) & (end < low + ranks))
                 cell = (end[who, None] - low) * schedule.slots + _slots(step, slots[who], times)
-                send = begin + len(step) * times + who[:, None]
-                found.append(((cell * span + 2 * (time + times) + kind) * count + send).reshape(-1))
+                cells.append(cell.reshape(-1))
+                whens.append(np.broadcast_to(2 * (time + times) + kind, cell.shape).reshape(-1))
+                numbers.append(np.broadcast_to(begin + len(step) * times + who[:, None], cell.shape).reshape(-1))
             begin += len(step) * step.repeat
             time += step.repeat
-        yield np.sort(np.concatenate(found)), span
+        cell, when, send = np.concatenate(cells), np.concatenate(whens), np.concatenate(numbers)
+        if rows > 2 * count:
+            chosen = _one_of_each(cell, 2 * send + when % 2, schedule.slots, ranks)[cell]
+            cell, when, send = cell[chosen], when[chosen], send[chosen]
+        yield np.sort((cell * span + when) * count + send), span
+
+
+def _one_of_each(cell: Ints, access: Ints, slots: int, ranks: int) -> NDArray[np.bool_]:
+    """``[ranks · slots]`` one of the slots of a rank that the very same sends read and write: what waits is the same.
+
+    Sets of accesses are compared by the sum of a number drawn for each (64 bits).
+    """
+    drawn = np.random.default_rng(0).integers(0, 2**63, int(access.max(initial=0)) + 1 + ranks, dtype=np.uint64)
+    mark = np.repeat(drawn[len(drawn) - ranks :], slots)
+    np.add.at(mark, cell, drawn[access])
+    chosen = np.zeros(len(mark), np.bool_)
+    chosen[np.unique(mark, return_index=True)[1]] = True
+    return chosen
 
 
 def _slots(step: Step, slots: Ints, times: Ints) -> Ints:
