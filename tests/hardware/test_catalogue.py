@@ -76,6 +76,42 @@ def test_user_file_adds_a_chip_a_system_a_price_and_sets(user_toml: Writer) -> N
     assert Catalogue().chip("trn2").tdp != tdp
 
 
+BOARD = """
+[system.x]
+title = "x"
+source = "s"
+ultraserver_chips = 4
+pools = [{ chip = "trn3", chips = 4 }]
+[[system.x.levels]]
+name = "board"
+chips = 4
+topology = "mesh"
+wires = WIRES
+interconnect = "neuronlink-v4"
+planes = { value = "2 count", source = "me", status = "measured" }
+bandwidth = { value = "1 GB/s", source = "me", status = "measured" }
+latency = { value = "1 us", source = "me", status = "measured" }
+"""
+
+
+def test_wires_and_planes_of_a_level(user_toml: Writer) -> None:
+    text = BOARD.replace("WIRES", "[[0, 1, 2], [1, 2, 1], [2, 3, 1]]")
+    level = Catalogue(extra=[user_toml(text)]).system("x").levels[0]
+    assert level.wires == (0, 1, 2, 1, 2, 1, 2, 3, 1)
+    assert level.planes is not None
+    assert level.planes.value == 2
+    assert Catalogue().system("trn2").levels[1].planes is None
+    changed = Catalogue(overrides={"system/trn3-gen2.rack.planes": 4.0}).system("trn3-gen2").levels[2].planes
+    assert changed is not None
+    assert changed.value == 4
+
+
+@pytest.mark.parametrize("wires", ["[[0, 4, 1]]", "[[0, 0, 1]]", "[[0, 1, 0]]", "[[0, 1]]", "[0, 1, 1]", "3"])
+def test_wires_that_lead_nowhere(user_toml: Writer, wires: str) -> None:
+    with pytest.raises(UserError, match=r"key system.x.levels.wires.*wires of a board.*of chips 0 to 3"):
+        Catalogue(extra=[user_toml(BOARD.replace("WIRES", wires))]).system("x")
+
+
 def test_carried_mechanisms_say_so(tmp_path: Path) -> None:
     own = Catalogue(overrides={"chip/trn2.fitted.energy_scale": 0.5})
     assert own.chip("trn2").fit("energy_scale").value == 0.5

@@ -93,10 +93,11 @@ class SystemReader:
         numbers: dict[str, Any] = {
             key: self.values.apply(table.number(key, unit, name=prefix + key)) for key, unit in LEVEL_UNITS.items()
         }
+        planes = table.optional_number("planes", "count", name=prefix + "planes")
         level = Level(
             name=name, chips=table.integer("chips"), dims=table.integers("dims"),
             rings=table.integers("rings"), wires=_wires(table),
-            planes=table.optional_number("planes", "count", name=prefix + "planes"),
+            planes=self.values.apply(planes) if planes else None,
             topology=table.choice("topology", get_args(Topology)),  # type: ignore[arg-type]
             reduction_in_network=table.flag("reduction_in_network"), interconnect=interconnect,
             fitted=self.fitted(interconnect), algorithms=self.algorithms(interconnect), **numbers,
@@ -141,10 +142,16 @@ class SystemReader:
 
 def _wires(table: Table) -> tuple[int, ...]:
     """``wires = [[0, 3, 2], …]``: two chips and the links between them, as flat triples."""
-    triples = table.data.get("wires", []) if "wires" in table else []
-    whole = isinstance(triples, list) and all(
-        isinstance(t, list) and len(t) == 3 and all(type(v) is int and v >= 0 for v in t) for t in triples
-    )
-    if not whole:
-        raise table.error("wires of a board", "wires", value=triples, expected="[[chip, other chip, links], …]")
+    triples = table.data["wires"] if "wires" in table else []
+    chips = table.integer("chips")
+    if not isinstance(triples, list) or not all(_wire(triple, chips) for triple in triples):
+        expected = f"[[chip, other chip, links], …] of chips 0 to {chips - 1}"
+        raise table.error("wires of a board", "wires", value=triples, expected=expected)
     return tuple(v for triple in triples for v in triple)
+
+
+def _wire(triple: object, chips: int) -> bool:
+    if not isinstance(triple, list) or len(triple) != 3 or not all(type(v) is int for v in triple):
+        return False
+    one, other, links = triple
+    return bool(0 <= one < chips and 0 <= other < chips and one != other and links > 0)
