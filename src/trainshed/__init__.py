@@ -28,7 +28,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "__version__", "claims", "collective", "compare", "explain", "hardware_diff", "hardware_list", "hardware_show",
-    "models_list", "models_show", "plan", "serve", "train", "validation",
+    "models_list", "models_show", "plan", "replay", "serve", "train", "validation",
 ]  # fmt: skip
 
 

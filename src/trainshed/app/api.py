@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from trainshed.app import generation, serving, training
+from trainshed.app.collective import collective as _collective
+from trainshed.app.collective import replay
 from trainshed.app.comparison import compare as _compare
 from trainshed.app.inventory import hardware_diff, hardware_list, hardware_show, models_list, models_show
 from trainshed.app.machine import Machine, machine, rate, size
 from trainshed.core import Cost, Result, UserError
 from trainshed.core.explain import sensitivity, tree
-from trainshed.fabric.answer import answer as _collective
 from trainshed.hardware import Catalogue
 from trainshed.models import load
 from trainshed.serving.media import MediaWork
@@ -21,7 +21,7 @@ from trainshed.validate.run import run as _validate
 
 __all__ = [
     "claims", "collective", "compare", "explain", "hardware_diff", "hardware_list", "hardware_show", "models_list",
-    "models_show", "plan", "serve", "train", "validation",
+    "models_show", "plan", "replay", "serve", "train", "validation",
 ]  # fmt: skip
 
 Job = Literal["train", "serve"]
@@ -94,14 +94,15 @@ def plan(job: Job, model: str, *, on: str | Machine, minimise: str | None = None
     return serving.plan_serve(_service(model, on, options), minimise or "usd")
 
 
-def collective(
-    kind: str, *, bytes: str | float, on: str, chips: int | None = None, algorithm: str = "auto",
-    set_values: Sequence[str] = (), hardware: Sequence[Path | str] = (), ranks_per_chip: int = 1,
-) -> Result:  # fmt: skip
-    """One collective of ``bytes`` (``"1GiB"``) among the chips of a system."""
-    where = machine(on, chips=chips, set_values=set_values, hardware=hardware)
+def collective(kind: str, *, bytes: str | float, **options: Any) -> Result:
+    """One collective of ``bytes`` (``"1GiB"``) among the chips of a system, or of a network of the user's own.
+
+    Options: ``on`` (system) or ``topology`` (TOML file), ``chips``, ``ranks_per_chip``, ``algorithm``, ``model``
+    (auto, closed, flow, packet), ``routing``, ``order``, ``fail`` (names of nodes and links), ``set_values``,
+    ``hardware``.
+    """
     amount = size(bytes, "--bytes") if isinstance(bytes, str) else float(bytes)
-    return _collective(kind, amount, where.system, where.chips, algorithm, ranks_per_chip=ranks_per_chip)
+    return _collective(kind, bytes=amount, **options)
 
 
 def compare(

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from trainshed import __version__
 from trainshed.app import api, views
+from trainshed.app.collective import Views as Sends
 from trainshed.app.demo import run_demo
 from trainshed.app.kernel import mismatch, run_kernel
 from trainshed.app.kernel_inputs import described, parse_inputs
@@ -292,20 +293,56 @@ def plan_serve(
 
 @app.command()
 def collective(
-    kind: Annotated[str, typer.Argument(help="all_reduce, all_gather, all_to_all, …: an unknown one lists all.")],
-    on: On,
-    size: Annotated[str, typer.Option("--bytes", help="NCCL's convention, e.g. 1GiB.")],
+    kind: Annotated[str, typer.Argument(help="all_reduce, all_to_all, …: an unknown one lists all; or replay.")],
+    directory: Annotated[Path | None, typer.Argument(help="Of replay: Chakra traces, one file per rank.")] = None,
+    on: Annotated[str | None, typer.Option("--on", help="System, e.g. trn3-gen2.")] = None,
+    size: Annotated[str | None, typer.Option("--bytes", help="NCCL's convention, e.g. 1GiB.")] = None,
     chips: Chips = None,
     algorithm: Annotated[str, typer.Option("--algorithm", help="auto, or one that the result lists.")] = "auto",
-    set_values: Sets = None, hardware: Extra = None, plot: PlotFile = None, as_json: Json = False,
+    model: Annotated[
+        str, typer.Option("--model", help="auto, closed (formulas), flow (fair shares of links) or packet (slow).")
+    ] = "auto",
+    topology: Annotated[Path | None, typer.Option("--topology", help="A network of your own (TOML).")] = None,
+    fail: Annotated[
+        list[str] | None, typer.Option("--fail", help='"chip 3", "rack 0 plane 1", "chip 3 - sled 0"; repeatable.')
+    ] = None,
+    routing: Annotated[str, typer.Option("--routing", help="spray, ecmp or shortest.")] = "spray",
+    order: Annotated[str, typer.Option("--order", help="packed, spread, spread:LEVEL or stride:N.")] = "packed",
+    ranks_per_chip: Annotated[int, typer.Option("--ranks-per-chip", help="Ranks on each chip.")] = 1,
+    set_values: Sets = None, hardware: Extra = None,
+    trace: Annotated[Path | None, typer.Option("--trace", help="Write all sends as a trace (.pftrace).")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Write heat maps of links (.html), or bars of algorithms (.svg).")
+    ] = None,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
-    """One collective: time, algorithm, bandwidth, lower bound, bytes on each level of links.
+    """One collective: time, algorithm, bandwidth, lower bound, bytes and peak use of each level of links.
 
-    Example: `trainshed collective all_reduce --bytes 1GiB --on trn3-gen2 --chips 144`
+    `trainshed collective all_reduce --bytes 1GiB --on trn3-gen2 --chips 144`
+
+    Its sends on real links, with a trace for ui.perfetto.dev and heat maps of sleds, racks and switches:
+    `trainshed collective all_to_all --bytes 64MiB --on trn3-gen2 --chips 144 --trace a2a.pftrace --plot links.html`
+
+    What a broken switch leaves: `trainshed collective all_reduce --bytes 64MiB --on trn3-gen2 --fail "rack 0 plane 1"`
+
+    A Chakra trace: `trainshed collective replay DIR --on trn3-gen2`
     """
-    options = _given(chips=chips, algorithm=algorithm, set_values=set_values, hardware=hardware)
-    result = api.collective(kind, bytes=size, on=on, **options)
-    _finish(result, as_json=as_json, trace=None, plot=plot, require=False)
+    if kind == "replay":
+        options = _given(ranks_per_chip=ranks_per_chip, set_values=set_values, hardware=hardware)
+        _finish(api.replay(directory, on=on, **options), as_json=as_json, trace=None, plot=None, require=False)
+        return
+    if directory is not None or size is None:
+        raise UserError("arguments of collective", where="collective", value=str(directory or "no --bytes"),
+                        expected=f"collective {kind} --bytes SIZE --on SYSTEM")  # fmt: skip
+    shown = Sends(trace=trace, plot=plot)
+    shown.check()
+    options = _given(on=on, chips=chips, topology=topology, fail=fail, set_values=set_values, hardware=hardware)
+    with views.progress("sends on links"):
+        result = api.collective(kind, bytes=size, algorithm=algorithm, model=model, routing=routing, order=order,
+                                ranks_per_chip=ranks_per_chip, **options)  # fmt: skip
+        shown.write(result)
+    bars = plot if plot is not None and shown.page is None else None
+    _finish(result, as_json=as_json, trace=None, plot=bars, require=False)
 
 
 @app.command()

@@ -210,11 +210,48 @@ def _claims(result: Result) -> list[Grid]:
     ]
 
 
+def _collective(result: Result) -> list[Grid]:
+    figures: Any = result.result
+    found = [Grid(title="Collective", columns=("", "value"), rows=rows_of(figures, skip=("network",)))]
+    network = figures.get("network")
+    if network is None:
+        return found
+    found.append(Grid(title="On its links", columns=("", "value"), rows=rows_of(network, skip=("levels", "left"))))
+    rows = [
+        [name, f"{one['links']:,}", f"{one['busy_links']:,}", cell("carried_bytes", one["carried_bytes"]),
+         percent(one["peak_utilisation"]), one["busiest_link"], cell("busiest_link_bytes", one["busiest_link_bytes"])]
+        for name, one in network["levels"].items()
+    ]  # fmt: skip
+    columns = ("level", "links", "in use", "bytes over all", "peak use", "busiest link", "its bytes")
+    found.append(Grid(title="Levels of links", columns=columns, rows=rows))
+    if "left" in network:
+        rows = [
+            [name, cell("bandwidth_bytes_per_s", one["bandwidth_bytes_per_s"]), percent(one["part"]), one["worst_chip"],
+             percent(one["worst_chip_part"])]
+            for name, one in network["left"].items()
+        ]  # fmt: skip
+        columns_left = ("level", "bandwidth of all chips", "left", "worst working chip", "left there")
+        found.append(Grid(title="What the faults leave", columns=columns_left, rows=rows))
+    return found
+
+
+def _replay(result: Result) -> list[Grid]:
+    figures: Any = result.result
+    skip = ("ranks_s", "collectives")
+    found = [Grid(title="Replay", columns=("", "value"), rows=rows_of(figures, skip=skip))]
+    lines = [{"name": name, **one} for name, one in figures["collectives"].items()]
+    if lines:
+        columns = {"name": "collective", "calls": "calls", "bytes": "bytes", "time_s": "time", "waited_s": "waited"}
+        found.append(records("Collectives", lines, columns))
+    return found
+
+
 _BUILDERS: dict[str, Callable[[Result], list[Grid]]] = {
     "hardware list": _hardware_list, "hardware show": _hardware_show, "hardware diff": _hardware_diff,
     "models list": _models_list, "models show": _models_show, "train": _keyed("Training step"),
-    "serve": _keyed("Serving"), "plan train": _plan, "plan serve": _plan, "collective": _keyed("Collective"),
-    "compare": _compare, "claims": _claims, "validate": _validate, "kernel": kernel_grids,
+    "serve": _keyed("Serving"), "plan train": _plan, "plan serve": _plan,
+    "collective": _collective, "collective replay": _replay, "compare": _compare, "claims": _claims,
+    "validate": _validate, "kernel": kernel_grids,
 }  # fmt: skip
 
 

@@ -1,0 +1,148 @@
+"""One collective played: its schedule, send by send, on the links of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from trainshed.core import UserError, unknown_name
+from trainshed.fabric import algorithms as closed
+from trainshed.fabric.algorithms import Call
+from trainshed.fabric.flow.fair import Flow
+from trainshed.fabric.flow.packet import Packet
+from trainshed.fabric.flow.sends import Model, Run, Sends, Transport
+from trainshed.fabric.group import Group, Share, spread
+from trainshed.fabric.network.graph import Network
+from trainshed.fabric.network.placement import Placement, place
+from trainshed.fabric.schedule import ALGORITHMS, Schedule, schedule, sends
+from trainshed.hardware.schema import Level
+
+MODELS: Mapping[str, type[Flow] | type[Packet]] = {"flow": Flow, "packet": Packet}
+#: Sends up to which a schedule is played without being asked to, and at all.
+SOON, MOST = 50_000, 2_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Used:
+    """One level of links in a run."""
+
+    carried: float
+    """Bytes over all its links, those of messages that pass several counted each time."""
+    peak: float
+    """Largest part of a link's reachable rate in use at any time."""
+    busiest: str
+    """The link that carries most."""
+    busiest_bytes: float
+    busy: int
+    """Links that carry anything."""
+    links: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Played:
+    """A collective's sends on a network, and when each of them happened."""
+
+    network: Network
+    placement: Placement
+    schedule: Schedule
+    sends: Sends
+    run: Run
+    model: str
+    routing: str
+
+    @property
+    def seconds(self) -> float:
+        """From its launch to the last arrival."""
+        return self.run.seconds
+
+    @cached_property
+    def levels(self) -> dict[str, Used]:
+        """What each level's links carried, from the chip outwards."""
+        out = {}
+        for k, name in enumerate(self.network.levels):
+            own = np.flatnonzero(self.network.level == k)
+            if not len(own):
+                continue
+            carried = self.run.carried[own]
+            most = int(own[np.argmax(carried)])
+            out[name] = Used(
+                carried=float(carried.sum()), peak=float(self.run.peak[own].max()),
+                busiest=self.network.link_name(most), busiest_bytes=float(self.run.carried[most]),
+                busy=int(np.count_nonzero(carried)), links=len(own),
+            )  # fmt: skip
+        return out
+
+
+def play(
+    kind: str, *, size: float, algorithm: str, ranks: int, network: Network, transport: Transport,
+    levels: Sequence[Level] = (), ranks_per_chip: int = 1, order: str = "packed", copies: float = 1.0,
+    model: str = "flow", routing: str = "spray",
+) -> Played:  # fmt: skip
+    """Play ``algorithm`` of a collective of ``size`` bytes (NCCL's convention) among ``ranks`` ranks on ``network``.
+
+    ``levels`` say where a hierarchical algorithm parts its groups; without them the network's coordinates do.
+    UserError: no schedule of that name, a schedule of more sends than can be played.
+    """
+    if model not in MODELS:
+        raise unknown_name("network model", model, MODELS, where="--model")
+    placement = place(network, ranks, ranks_per_chip, order)
+    made = made_for(kind, algorithm, ranks, shares=spread(Group(ranks=ranks), levels, ranks_per_chip), copies=copies)
+    if made.sends > MOST:
+        raise UserError(
+            f"sends of {algorithm} {kind} among {ranks} ranks", where=f"--model {model}", value=f"{made.sends:,}",
+            expected=f"at most {MOST:,}, or --model closed",
+        )  # fmt: skip
+    table = sends(made, size, placement)
+    way: Model = MODELS[model]()
+    run = way.run(network, table, transport, routing=routing)
+    return Played(
+        network=network, placement=placement, schedule=made, sends=table, run=run, model=model, routing=routing
+    )
+
+
+def made_for(kind: str, algorithm: str, ranks: int, *, shares: Sequence[Share] = (), copies: float = 1.0) -> Schedule:
+    """The schedule of an algorithm in the words of the closed forms, shaped for a group on its levels."""
+    shape: dict[str, object] = {}
+    name = algorithm
+    if algorithm == "kangaring" and (not shares or not bool(np.any(paired(shares)))):
+        name = "ring"  # no two ranks share a chip: nobody forwards for another
+    if algorithm == "hierarchical" and shares:
+        fans = [float(np.asarray(share.fan)) for share in shares]
+        if any(fan != round(fan) for fan in fans):
+            raise UserError(
+                "ranks of a hierarchical schedule", where=f"{algorithm} {kind}", value=ranks,
+                expected=f"as many in each domain of every level; here the levels have {_said(fans)}",
+            )  # fmt: skip
+        met = [k for k, fan in enumerate(fans) if fan > 1]
+        shape["levels"] = [round(fans[k]) for k in met]
+        if kind in ("all_reduce", "all_gather", "reduce_scatter"):
+            shape["ways"] = [_way(kind, shares[k]) for k in met]
+    if kind.startswith("moe"):
+        shape["copies"] = copies
+    if name not in ALGORITHMS.get(kind, {}):
+        raise unknown_name(f"schedule of {kind}", name, ALGORITHMS.get(kind, {}), where="--algorithm")
+    return schedule(kind, name, ranks, **shape)
+
+
+def paired(shares: Sequence[Share]) -> np.bool_:
+    """Whether two members of the group share a chip."""
+    return np.bool_(np.any(closed.paired(Call(kind="all_reduce", size=1.0, shares=tuple(shares)))))
+
+
+def _way(kind: str, share: Share) -> str:
+    """The best way over one level alone: what ``hierarchical`` of the closed forms picks for large buffers."""
+    if share.level.topology in ("chip", "switch") or share.level.dims == (2,):
+        return "mesh"
+    alone = replace(share, inner=1.0, members=share.fan, ranks=share.fan)
+    stage = Call(kind=kind, size=float(1 << 24), shares=(alone,))
+    times = {name: float(way(stage).time.value) for name, way in (
+        ("ring", closed.ring), ("mesh", closed.mesh), ("rhd", closed.rhd),
+    )}  # fmt: skip
+    return min(times, key=lambda name: times[name])
+
+
+def _said(fans: Sequence[float]) -> str:
+    return ", ".join(f"{fan:g}" for fan in fans)

@@ -1,0 +1,131 @@
+"""``trainshed collective`` on real links: models, faults, networks of one's own, traces and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainshed.fabric.chakra import Builder, Call, write
+
+Runner = Callable[[str], Any]
+
+LAB = """
+name = "lab"
+[chips]
+count = 4
+[[switches]]
+name = "rack"
+[[links]]
+from = "chip 0..3"
+to = "rack"
+bandwidth = "50 GB/s"
+latency = "1 us"
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    path = tmp_path / "lab.toml"
+    path.write_text(LAB)
+    return path
+
+
+def test_links_stand_beside_the_closed_form(trainshed: Runner) -> None:
+    """A two-level mesh without contention: both say the same, and bytes add up over the links of each level."""
+    result = trainshed("collective all_reduce --bytes 64MiB --on trn3-gen2 --chips 4 --json").json["result"]
+    network = result["network"]
+    assert network["time_s"] == pytest.approx(result["time_s"], rel=0.01)
+    sled = network["levels"]["sled"]
+    # Each rank sends 2 (n - 1) / n of the buffer, over the link to the switch and the one from it.
+    assert sled["carried_bytes"] == pytest.approx(4 * 2 * 0.75 * 2**26 * 2)
+    assert 0 < sled["peak_utilisation"] <= 1
+    assert (
+        "network"
+        not in trainshed("collective all_reduce --bytes 64MiB --on trn3-gen2 --chips 4 --model closed --json").json[
+            "result"
+        ]
+    )
+
+
+@pytest.mark.parametrize("model", ["flow", "packet"])
+def test_a_network_model_alone(trainshed: Runner, model: str) -> None:
+    found = trainshed(f"collective all_gather --bytes 4MiB --on trn2 --chips 4 --model {model} --json").json["result"]
+    assert found["network"]["model"] == model
+    assert found["time_s"] == found["network"]["time_s"] == min(found["algorithms_s"].values())
+    assert found["time_s"] >= found["lower_bound_s"]
+
+
+def test_a_failed_link_takes_the_way_round_and_says_what_is_left(trainshed: Runner) -> None:
+    command = "collective permute --bytes 64MiB --on trn2 --chips 16 --model flow --json"
+    whole = trainshed(command).json["result"]
+    broken = trainshed(f'{command} --fail "chip 0 -> chip 1"').json["result"]
+    assert broken["time_s"] > whole["time_s"]
+    left = broken["network"]["left"]["server"]
+    assert 0 < left["part"] < 1
+    assert left["worst_chip"] in ("chip 0", "chip 1")
+    assert broken["network"]["failed"] == ["chip 0 -> chip 1"]
+
+
+def test_a_network_of_ones_own(trainshed: Runner, lab: Path) -> None:
+    found = trainshed(f"collective all_to_all --bytes 40MB --topology {lab} --json").json["result"]
+    # Three quarters of the buffer leave each chip over one link, which is as fast as its way back; two hops of latency.
+    assert found["time_s"] == pytest.approx(0.75 * 40e6 / 50e9 + 2e-6, rel=1e-3)
+    assert found["lower_bound_s"] is None
+    assert "launch" in str(trainshed(f"collective all_to_all --bytes 40MB --topology {lab} --json").json["assumptions"])
+
+
+def test_trace_and_page_are_written(trainshed: Runner, lab: Path, tmp_path: Path) -> None:
+    trace, page, svg = tmp_path / "out" / "t.pftrace", tmp_path / "links.html", tmp_path / "bars.svg"
+    ran = trainshed(f"collective all_reduce --bytes 1MB --topology {lab} --trace {trace} --plot {page}")
+    assert ran.code == 0
+    assert "Levels of links" in ran.out
+    assert b"to chip 1" in trace.read_bytes()
+    assert "Busiest links" in page.read_text()
+    assert trainshed(f"collective all_reduce --bytes 1MB --on trn2 --chips 4 --plot {svg}").code == 0
+    assert svg.read_text().startswith("<svg")
+
+
+def test_replay(trainshed: Runner, tmp_path: Path) -> None:
+    builder = Builder(name="two", ranks=2)
+    pair = builder.group([0, 1])
+    for rank in (0, 1):
+        first = builder.compute(rank, "matmul", 1e-3)
+        builder.collective(rank, "sum", Call(kind="all_reduce"), 1e6, pair, after=[first])
+    write(builder.trace(), tmp_path / "et")
+    found = trainshed(f"collective replay {tmp_path / 'et'} --on trn2 --json").json["result"]
+    assert found["ranks"] == 2
+    assert found["time_s"] > 1e-3
+    assert found["collectives"]["all_reduce"]["calls"] == 1
+    assert "all_reduce" in trainshed(f"collective replay {tmp_path / 'et'} --on trn2").out
+
+
+MISTAKES = [
+    ("collective all_reduce --bytes 1MiB", "--topology"),
+    ("collective all_reduce --bytes 1MiB --on trn2 --topology x.toml", "one of them"),
+    ("collective all_reduce --bytes 1MiB --topology missing.toml", "missing.toml"),
+    ("collective all_reduce --on trn2", "--bytes"),
+    ("collective all_reduce --bytes 0B --on trn2", "more than 0"),
+    ("collective all_reduce --bytes 1MiB --on trn2 --model xyz", "closed"),
+    ("collective all_reduce --bytes 1MiB --on trn2 --model closed --fail 'chip 3'", "flow or packet"),
+    ("collective all_reduce --bytes 1MiB --on trn2 --fail 'chip 99'", "chip 99"),
+    ("collective all_reduce --bytes 1MiB --on trn2 --routing xyz --model flow", "spray"),
+    ("collective all_reduce --bytes 1MiB --on trn2 --order xyz --model flow", "packed"),
+    ("collective all_reduce --bytes 1MiB --on trn2 --chips 17000000", "1,000,000"),
+    ("collective all_reduce --bytes 1MiB --on trn2 --plot x.png", ".html"),
+    ("collective all_reduce --bytes 1MiB --on trn2 --trace x.json", ".pftrace"),
+    ("collective replay --on trn2", "no DIR"),
+    ("collective replay missing --on trn2", "missing"),
+    ("collective replay missing", "no --on"),
+]
+
+
+@pytest.mark.parametrize(("command", "says"), MISTAKES)
+def test_a_mistake_is_one_sentence_and_exit_code_2(trainshed: Runner, command: str, says: str) -> None:
+    ran = trainshed(command)
+    assert ran.code == 2, ran.err
+    assert says in ran.err
+    assert ran.err.count("\n") == 1
+    assert "Traceback" not in ran.err

@@ -1,0 +1,76 @@
+"""A collective played on its network against its closed form and against what it must move."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainshed.core import UserError
+from trainshed.fabric.collective import collective
+from trainshed.fabric.group import Group
+from trainshed.fabric.network.build import network
+from trainshed.fabric.on_links import Ask, of_system, played
+from trainshed.fabric.play import made_for
+from trainshed.hardware import Catalogue
+
+CATALOGUE = Catalogue()
+
+
+def play_one(system: str, chips: int, kind: str, algorithm: str, size: float = 2.0**24):
+    place = of_system(CATALOGUE.system(system), chips)
+    ask = Ask(kind=kind, size=size, ranks=chips, algorithm=algorithm)
+    return played(place, ask)[algorithm]
+
+
+@pytest.mark.parametrize(
+    ("system", "chips", "kind", "algorithm"),
+    [
+        ("trn3-gen2", 4, "all_reduce", "ring"), ("trn3-gen2", 4, "all_gather", "mesh"),
+        ("trn3-gen2", 72, "all_reduce", "hierarchical"), ("trn3-gen2", 144, "all_reduce", "hierarchical"),
+        ("trn3-gen2", 144, "all_to_all", "hierarchical"), ("trn3-gen1", 64, "reduce_scatter", "hierarchical"),
+        ("trn3-gen2", 288, "all_reduce", "hierarchical"),
+    ],
+)  # fmt: skip
+def test_without_contention_links_say_what_the_closed_form_says(system, chips, kind, algorithm):
+    done = play_one(system, chips, kind, algorithm)
+    closed = collective(
+        kind, size=2.0**24, group=Group(ranks=chips), levels=CATALOGUE.system(system).levels, algorithm=algorithm
+    )
+    assert done.seconds == pytest.approx(float(closed.time.value), rel=0.01)
+
+
+def test_bytes_on_links_are_what_the_algorithm_sends_over_their_routes():
+    done = play_one("trn3-gen2", 144, "all_to_all", "direct")
+    # Every chip sends 143 of 144 parts; one switch link out and one in, more where the twin's rack is passed.
+    sent = float(done.sends.size.sum())
+    assert sent == pytest.approx(144 * 143 / 144 * 2.0**24)
+    out = sum(used.carried for used in done.levels.values())
+    assert out >= 1.5 * sent
+    # Half of all pairs are in different racks, and each of their messages crosses a direct link once.
+    assert done.levels["ultraserver"].carried == pytest.approx(144 * 72 * 2.0**24 / 144)
+    assert all(0 <= used.peak <= 1 + 1e-9 for used in done.levels.values())
+
+
+def test_shapes_follow_the_levels():
+    from trainshed.fabric.group import spread
+
+    shares = spread(Group(ranks=144), CATALOGUE.system("trn3-gen2").levels)
+    made = made_for("all_reduce", "hierarchical", 144, shares=shares)
+    assert made.ranks == 144
+    # Mesh at each of the three levels, inwards and back: six steps.
+    assert sum(step.repeat for step in made.steps) == 6
+    eight = spread(Group(ranks=8), CATALOGUE.system("trn2").levels)
+    assert made_for("all_reduce", "kangaring", 8, shares=eight).algorithm == "ring"
+
+
+def test_groups_that_do_not_fit_the_levels_are_one_sentence():
+    with pytest.raises(UserError, match="as many in each domain"):
+        play_one("trn3-gen2", 100, "all_reduce", "hierarchical")
+    with pytest.raises(UserError, match="schedule of all_reduce"):
+        play_one("trn2", 4, "all_reduce", "nvls")
+
+
+def test_a_group_that_needs_no_link_above_its_domain_builds_none():
+    net = network(CATALOGUE.system("trn3-gen2"), 4)
+    assert "network" not in net.levels
+    assert np.count_nonzero(net.kind == 0) == net.chips == 4
