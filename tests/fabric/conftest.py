@@ -10,6 +10,11 @@ from trainshed.core import Constant
 from trainshed.hardware.schema import Level
 
 LAUNCH, HOP, WIRE, REACH = 7e-6, 2e-6, 1e-6, 0.8
+#: Starts and hops of the tables that choose a ring's protocol.
+PLANNED = {
+    "planned_start": 6e-6, "planned_line_start": 14e-6, "planned_bulk_start": 8e-6,
+    "planned_hop": 0.6e-6, "planned_line_hop": 1.9e-6, "planned_bulk_hop": 3.4e-6,
+}  # fmt: skip
 
 
 def constant(name: str, value: float, unit: str) -> Constant:
@@ -29,14 +34,15 @@ def level(
         "launch",
         "hop",
         "in_network_latency",
+        "in_network_pass",
         "pair",
         "layer",
         "message",
-        "post",
         "line",
         "line_start",
         "bulk",
         "bulk_start",
+        *PLANNED,
     )
     units = dict.fromkeys(seconds, "s")
     return Level(

@@ -69,10 +69,17 @@ def test_broadcast_passes_the_ring_in_pieces(switch: tuple[Level, ...]) -> None:
     assert take(switch, "broadcast", "ring", n) == pytest.approx(LAUNCH + (math.sqrt(steps) + math.sqrt(moved)) ** 2)
 
 
-def test_reduction_in_the_switch_sends_each_buffer_once() -> None:
-    lv = (level("rack", 64, 100e9, reduction_in_network=True, in_network=0.5, in_network_latency=25e-6),)
-    moved = S * (1 + 1 / 16) / (100e9 * 0.5)
-    assert take(lv, "all_reduce", "nvls", 16) == pytest.approx(LAUNCH + (math.sqrt(25e-6) + math.sqrt(moved)) ** 2)
+ADDS = {"in_network": 0.5, "in_network_latency": 25e-6, "in_network_pass": 10e-6, "in_network_sync": 0.25}
+
+
+def test_reduction_in_the_switch_adds_each_buffer_once() -> None:
+    lv = (level("rack", 64, 100e9, reduction_in_network=True, **ADDS),)
+    moved = S / (100e9 * REACH * 0.5)
+    start = LAUNCH + 15e-6 + 16 * 0.25 * HOP
+    expected = start + (math.sqrt(10e-6) + math.sqrt(moved)) ** 2
+    assert take(lv, "all_reduce", "nvls", 16) == pytest.approx(expected)
+    found = collective("all_reduce", size=S, group=Group(ranks=16), levels=lv, algorithm="nvls")
+    assert float(np.asarray(found.bytes_on_links["rack"])) == pytest.approx(S * (1 + 1 / 16))
 
 
 def test_reduction_needs_a_switch_that_adds(switch: tuple[Level, ...]) -> None:
@@ -81,7 +88,7 @@ def test_reduction_needs_a_switch_that_adds(switch: tuple[Level, ...]) -> None:
 
 
 def test_integers_are_not_added_in_the_switch() -> None:
-    lv = (level("rack", 64, 100e9, reduction_in_network=True, in_network=1.0, in_network_latency=1e-9),)
+    lv = (level("rack", 64, 100e9, reduction_in_network=True, **ADDS),)
     found = collective("all_reduce", size=1e9, group=Group(ranks=8), levels=lv, dtype="int8")
     assert "nvls" not in found.algorithms
 
@@ -102,11 +109,32 @@ def test_protocols_trade_latency_for_bandwidth() -> None:
     assert taken == {"LL", "LL128", "Simple"}
 
 
+def test_trees_have_the_protocols_too() -> None:
+    more = {"line_rate": 0.94, "line_start": 7.4e-6, "bulk_start": 22e-6}
+    lv = (level("rack", 64, 100e9, low_latency=0.39, **more),)
+    steps = 2 * math.ceil(math.log2(16)) * ALPHA
+    for size in 10.0 ** np.arange(3, 10, 0.5):
+        moved = 2 * size / (100e9 * REACH)
+        times = [
+            start + (math.sqrt(steps) + math.sqrt(moved / rate)) ** 2
+            for start, rate in ((0.0, 0.39), (7.4e-6, 0.94), (22e-6, 1.0))
+        ]
+        assert take(lv, "all_reduce", "tree", 16, size) == pytest.approx(LAUNCH + min(times))
+
+
+def test_inside_a_server_of_channels_a_tree_is_a_chain() -> None:
+    lv = (level("rack", 64, 100e9, channels=32.0),)
+    steps, moved = 2 * 15 * ALPHA, 2 * S / (100e9 * REACH)
+    assert take(lv, "all_reduce", "tree", 16) == pytest.approx(LAUNCH + (math.sqrt(steps) + math.sqrt(moved)) ** 2)
+
+
 def test_two_ranks_reach_less_than_eight_because_of_the_local_copy() -> None:
     lv = (level("rack", 64, 100e9, last_step=0.5),)
     size = 100e9
     bus = {n: 2 * (n - 1) / n * size / take(lv, "all_reduce", "ring", n, size) for n in (2, 8)}
     assert bus[2] == pytest.approx(100e9 * REACH * 2 / 2.5, rel=1e-3)
+    # and that step takes a hop as well
+    assert take(lv, "all_gather", "ring", 4, 1.0) == pytest.approx(LAUNCH + 4 * ALPHA, rel=1e-3)
     assert bus[8] == pytest.approx(100e9 * REACH * 14 / 14.5, rel=1e-3)
 
 

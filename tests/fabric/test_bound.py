@@ -25,7 +25,18 @@ def test_behind_one_switch_the_data_sheet_rate_bounds(switch: tuple[Level, ...],
 
 
 def test_a_switch_that_adds_halves_the_bound() -> None:
-    lv = (level("rack", 64, 100e9, reduction_in_network=True, in_network=0.9, in_network_latency=1e-6),)
+    lv = (
+        level(
+            "rack",
+            64,
+            100e9,
+            reduction_in_network=True,
+            in_network=0.9,
+            in_network_latency=1e-6,
+            in_network_pass=1e-7,
+            in_network_sync=0.1,
+        ),
+    )
     assert bound(lv, "all_reduce", 8) == pytest.approx(WIRE + S / 100e9)
 
 

@@ -12,7 +12,7 @@ from trainshed.core.explain import tree
 from trainshed.fabric import ALGORITHMS, KINDS, Group, collective
 from trainshed.hardware.schema import Level
 
-from .conftest import level
+from .conftest import PLANNED, level
 
 CHIP = level("chip", 1, 1e12, topology="chip", key="core")
 FABRICS: dict[str, tuple[Level, ...]] = {
@@ -25,9 +25,10 @@ FABRICS: dict[str, tuple[Level, ...]] = {
               level("ultraserver", 144, 1.28e11, topology="ring", dims=(2,), key="a"),
               level("network", 10**6, 2.5e10, topology="leaf-spine", key="b")),
     "adding": (level("rack", 72, 9e11, key="a", reduction_in_network=True, in_network=0.6, in_network_latency=25e-6,
-                     low_latency=0.4, line=1.3e-6, line_rate=0.94, bulk=2.8e-6, bulk_start=1.8e-6, last_step=0.4,
-                     pair=1e-8, pair_most=128.0),
-               level("network", 10**6, 5e10, topology="leaf-spine", key="b", low_latency=0.5, bulk=1.1e-5)),
+                     in_network_pass=1e-5, in_network_sync=0.3, low_latency=0.4, line_rate=0.94, line_start=7e-6,
+                     bulk_start=2.2e-5, last_step=0.4, pair=1e-8, pair_most=128.0, planned_reach=0.8, **PLANNED),
+               level("network", 10**6, 5e10, topology="leaf-spine", key="b", low_latency=0.5, line_rate=0.94,
+                     bulk=1.1e-5)),
     "mesh": (level("node", 8, 4.48e11, topology="mesh", key="a"),
              level("network", 10**6, 5e10, topology="leaf-spine", key="b")),
 }  # fmt: skip

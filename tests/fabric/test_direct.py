@@ -13,8 +13,8 @@ from .conftest import HOP, LAUNCH, REACH, WIRE, level
 
 S = 64e6
 NCCL = {
-    "channel": 22e9, "channel_low_latency": 5e9, "channels": 32, "channels_per_peer": 32, "part_least": 65536,
-    "part_most": 2**24, "low_latency_most": 16384, "chunk": 2**19,
+    "channels": 32, "channels_per_peer": 32, "ring_channels": 24, "low_latency": 0.4, "part_least": 65536,
+    "part_least_low_latency": 8192, "part_most": 2**24, "low_latency_most": 16384, "chunk": 2**19,
 }  # fmt: skip
 
 
@@ -51,33 +51,37 @@ def test_permute_on_a_torus_has_one_link(torus: tuple[Level, ...]) -> None:
 def test_the_staircase_of_channels() -> None:
     """One channel up to 16 MiB, then twice as many each time the part would grow beyond: the time stays the same."""
     lv = (level("rack", 72, 900e9, **NCCL),)
-    start = LAUNCH + HOP + WIRE
-    for mib, copying in ((1, 1), (8, 8), (16, 16), (32, 16), (256, 16), (512, 16)):
-        expected = max(copying * 2**20 / 22e9, mib * 2**20 / (900e9 * REACH))
-        assert take(lv, "permute", 64, mib * 2**20) == pytest.approx(start + expected), mib
-    # words of the LL protocol up to 16 KiB per channel of a peer
-    assert take(lv, "permute", 64, 2**19) == pytest.approx(start + 2**19 / 5e9)
+    start, one = LAUNCH + HOP + WIRE, 900e9 * REACH / 32
+    for mib, copying in ((1, 1), (8, 8), (16, 16), (32, 16), (256, 16), (512, 16), (1024, 32)):
+        assert take(lv, "permute", 64, mib * 2**20) == pytest.approx(start + copying * 2**20 / one), mib
+    # words of the LL protocol up to 16 KiB per channel of a peer, half the threads sending
+    assert take(lv, "permute", 64, 2**19) == pytest.approx(start + 2**19 / (900e9 * REACH * 0.4 / 24 / 2))
+
+
+def test_small_messages_are_cut_as_fine_as_their_protocol_allows() -> None:
+    lv = (level("rack", 72, 900e9, **NCCL),)
+    word = 900e9 * REACH * 0.4 / 24 / 2
+    for kib, parts in ((8, 1), (16, 2), (24, 3), (32, 4), (256, 4)):  # 4 of 32 channels for each of 8 ranks
+        expected = LAUNCH + HOP + WIRE + kib * 1024 / parts / word
+        assert take(lv, "permute", 8, kib * 1024) == pytest.approx(expected), kib
 
 
 def test_channels_shared_by_many_peers_take_turns() -> None:
     lv = (level("rack", 72, 1e15, **NCCL),)
-    message = 2**24
-    fill = 2**19 / 22e9
-    for n, turns in ((32, 1), (64, 2), (72, 3)):
-        expected = LAUNCH + HOP + WIRE + turns * message / 22e9 + fill
+    message, one = 2**24, 1e15 * REACH / 32
+    for n, turns in ((33, 1), (64, 2), (72, 3)):
+        expected = LAUNCH + HOP + WIRE + (turns * message + 2**19) / one
         assert take(lv, "all_to_all", n, message * n, algorithm="direct") == pytest.approx(expected), n
+
+
+def test_kernels_of_experts_do_not_use_the_channels(switch: tuple[Level, ...]) -> None:
+    lv = (level("rack", 1024, 100e9, **NCCL),)
+    assert take(lv, "moe_dispatch", 64, algorithm="direct") == take(switch, "moe_dispatch", 64, algorithm="direct")
 
 
 def test_without_a_library_only_links_count(switch: tuple[Level, ...]) -> None:
     assert not set(CHANNELS) & set(switch[0].fitted)
     assert take(switch, "permute", 4) == pytest.approx(LAUNCH + HOP + WIRE + S / (100e9 * REACH))
-
-
-def test_point_to_point_calls_may_start_faster() -> None:
-    lv, plain = (level("rack", 72, 1e11, post=4e-6),), (level("rack", 72, 1e11),)
-    for kind in ("permute", "all_to_all", "moe_dispatch"):
-        assert take(plain, kind, 8) - take(lv, kind, 8) == pytest.approx(LAUNCH - 4e-6)
-    assert take(plain, "all_gather", 8) == take(lv, "all_gather", 8)
 
 
 def test_pairs_cost_set_up() -> None:

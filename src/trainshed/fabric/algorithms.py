@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainshed.core import Cost, Number, cheapest, formula, total
+from trainshed.fabric import protocols
 from trainshed.fabric.group import Share
 from trainshed.fabric.terms import latency, messages, pipelined, start_of, transfer
 from trainshed.fabric.topology import distance, doubling_distance, usable
@@ -85,31 +86,36 @@ class Way:
     carried: Sequence[Number]
 
 
-#: NCCL's protocols: name, prefix of what a start (``…_start``) and each hop take on top, mechanism of their rate.
-PROTOCOLS = (("LL", "", "low_latency"), ("LL128", "line", "line_rate"), ("Simple", "bulk", ""))
-
-
 def ring(call: Call, *, halved: Number = 1.0) -> Way:
     """All members in a cycle; as many cycles at once as there are links, so that all links carry the same.
 
-    NCCL's protocols trade latency for rate: LL sends a flag with each word, LL128 with each line, Simple fences once
-    per slice; where an interconnect knows them, the cheapest counts. A chunk's last step is local, out of the receive
-    buffer (``last_step`` of a link step), which is why two ranks reach less than eight.
+    Where an interconnect knows NCCL's protocols (``protocols``), the one that its tables take counts; over a network,
+    the cheapest. A chunk's last step is local, out of the receive buffer (a hop, and ``last_step`` of a link step's
+    bytes), which is why two ranks reach less than eight.
     """
     shares, n = call.shares, np.asarray(call.ranks)
     steps = [call.rounds * (e - s.outermost) * halved for e, s in zip(call.edges, shares, strict=True)]
+    if "last_step" in shares[0].level.fitted:
+        steps[0] = steps[0] + shares[0].active
     volume = call.rounds * (n - 1.0) / n * call.size
     carried = [volume * e / n for e in call.edges]
-    own = np.where(n > 1.0, call.size / n, 0.0)  # a group of one rank, in a table of groups, copies nothing
-    known = shares[0].level.fitted
-    costs = []
-    for name, extra, rate in PROTOCOLS if "low_latency" in known else PROTOCOLS[-1:]:
-        if rate and rate not in known:
-            continue
-        moved = transfer(shares, carried, call.links, call.concurrent, local=own, fraction=rate)
-        parts = [start_of(shares, f"{extra}_start"), latency(shares, steps, protocol=extra), moved]
-        costs.append(total(f"ring, {name}", parts))
-    return Way(time=cheapest("ring", costs) if len(costs) > 1 else costs[0].named("ring"), carried=carried)
+    planned = protocols.intervals(shares[0], call.rounds)
+    costs, begins, ends = [], [], []
+    for i, protocol in enumerate(protocols.known(shares[0])):
+        begin, end, longer = None, None, np.asarray(1.0)
+        if planned is not None:
+            begin, end = (np.where(shares[0].whole, x, y) for x, y in zip(planned[i], (0.0, np.inf), strict=True))
+            longer = np.maximum(begin / np.maximum(call.size, 1.0), 1.0)
+        own = np.where(n > 1.0, call.size / n, 0.0) * longer  # a group of one rank copies nothing
+        moved = transfer(
+            shares, [c * longer for c in carried], call.links, call.concurrent, local=own, fraction=protocol.rate
+        )
+        start, hops = start_of(shares, f"{protocol.prefix}_start"), latency(shares, steps, protocol=protocol.prefix)
+        costs.append(total(f"ring, {protocol.name}", [start, hops, moved]))
+        begins.append(begin)
+        ends.append(end)
+    time = protocols.chosen(costs, ends, begins, call.size) if len(costs) > 1 else costs[0].named("ring")
+    return Way(time=time, carried=carried)
 
 
 def kangaring(call: Call) -> Way:
@@ -133,8 +139,15 @@ def chain(call: Call) -> Way:
 
 
 def _tree_parts(call: Call, shares: Sequence[Share]) -> tuple[list[Number], list[Number]]:
-    """Steps and bytes of double binary trees: up and down S, of two domains only one way each."""
-    steps = [call.rounds * np.ceil(np.log2(np.maximum(np.asarray(s.fan), 1.0))) for s in shares]
+    """Steps and bytes of double binary trees: up and down S, of two domains only one way each.
+
+    NCCL's trees join servers; inside one, where it copies with channels, members form a chain (``tuning.cc``).
+    """
+    steps = [
+        call.rounds * (np.asarray(s.fan) - 1.0 if "channels" in s.level.fitted else
+                       np.ceil(np.log2(np.maximum(np.asarray(s.fan), 1.0))))
+        for s in shares
+    ]  # fmt: skip
     both = [np.where(np.asarray(s.fan) > 2.0, call.rounds, 1.0) * s.active for s in shares]
     return steps, [k * call.size / s.inner for k, s in zip(both, shares, strict=True)]
 
@@ -142,28 +155,39 @@ def _tree_parts(call: Call, shares: Sequence[Share]) -> tuple[list[Number], list
 def tree(call: Call) -> Way:
     """NCCL's double binary trees, pipelined: reduce up, broadcast down."""
     steps, carried = _tree_parts(call, call.shares)
-    moved = transfer(call.shares, carried, call.links, call.concurrent)
-    return Way(time=pipelined("tree", latency(call.shares, steps, protocol="bulk"), moved), carried=carried)
+    costs = []
+    for p in protocols.known(call.shares[0]):
+        moved = transfer(call.shares, carried, call.links, call.concurrent, fraction=p.rate)
+        pieces = pipelined("pieces", latency(call.shares, steps, protocol=p.prefix), moved)
+        costs.append(total(f"tree, {p.name}", [start_of(call.shares, f"{p.prefix}_start"), pieces]))
+    return Way(time=cheapest("tree", costs) if len(costs) > 1 else costs[0].named("tree"), carried=carried)
 
 
 def nvls(call: Call) -> Way:
     """The switch adds up: each member sends S once and its part of the sum once more; trees between switches.
 
-    NVLink SHARP of NCCL (NVLS, NVLSTree): ``multimem.ld_reduce`` of S / n from all, ``multimem.st`` to all. Groups
+    NVLink SHARP of NCCL (NVLS, NVLSTree): ``multimem.ld_reduce`` of S / n from all, ``multimem.st`` to all. What the
+    switch adds up (S) sets the rate, ``in_network`` of what links reach; every rank waits for the flags of all. Groups
     with one member per switch have nothing to add up there: the tree is left.
     """
     if not call.shares[0].level.reduction_in_network:
         return tree(call)
     first, rest = call.shares[0], call.shares[1:]
     steps, carried = _tree_parts(call, rest)
-    carried = [first.active * call.size * (1.0 + 1.0 / first.fan), *carried]
-    switch = formula(
-        "reduction in the switch", "s", "on * in_network_latency", on=first.active,
-        in_network_latency=first.level.fitted["in_network_latency"],
+    known = first.level.fitted
+    start = formula(
+        "start of the reduction", "s", "on * (in_network_latency - in_network_pass + members * in_network_sync * hop)",
+        on=first.active, members=first.fan,
+        **{key: known[key] for key in ("in_network_latency", "in_network_pass", "in_network_sync", "hop")},
     )  # fmt: skip
+    switch = formula(
+        "a piece's pass", "s", "on * in_network_pass", on=first.active, in_network_pass=known["in_network_pass"]
+    )
     depth = total("steps", [switch, latency(rest, steps, protocol="bulk")])
-    moved = transfer(call.shares, carried, call.links, call.concurrent, reach="in_network")
-    return Way(time=pipelined("nvls", depth, moved), carried=carried)
+    sent = [first.active * call.size * (1.0 + 1.0 / first.fan), *carried]
+    added = [first.active * call.size, *carried]
+    moved = transfer(call.shares, added, call.links, call.concurrent, fraction="in_network")
+    return Way(time=total("nvls", [start, pipelined("pieces", depth, moved)]), carried=sent)
 
 
 def mesh(call: Call) -> Way:

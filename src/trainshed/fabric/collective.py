@@ -110,7 +110,7 @@ def collective(
     if not shares:
         return CollectiveCost(time=total(kind, [], unit="s"))
     call = Call(kind=kind, size=size, shares=shares, concurrent=concurrent, copies=copies)
-    start = launch(shares, "post" if kind in _POINT_TO_POINT else "launch")
+    start = launch(shares)
     done = {name: way(call) for name, way in _worth(menu, call, algorithm).items()}
     costs = {name: total(f"{name} {kind}", [start, way.time]) for name, way in done.items()}
     return CollectiveCost(time=cheapest(kind, list(costs.values())), call=call, ways=done, algorithms=costs)

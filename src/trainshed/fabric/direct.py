@@ -2,6 +2,8 @@
 
 Where an interconnect's library copies with SMs (NCCL), a message is cut over channels, each copying at ``channel``
 bytes per second, and the number of channels per peer follows NCCL's rule: that is the staircase of measured permutes.
+All channels together reach what the links reach, so that one copies at ``bandwidth · efficiency / channels``. In LL's
+words half of a channel's threads send and half receive: each reaches half of what a ring's channel does in LL.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from trainshed.fabric.topology import one_link
 
 #: Mechanisms that the channels of a library need; without them only links count.
 CHANNELS = (
-    "channel", "channel_low_latency", "channels", "channels_per_peer", "part_least", "part_most", "low_latency_most",
-    "chunk",
+    "channels", "channels_per_peer", "ring_channels", "low_latency", "part_least", "part_least_low_latency",
+    "part_most", "low_latency_most", "chunk",
 )  # fmt: skip
 
 
@@ -39,7 +41,8 @@ def direct(call: Call) -> Way:
     shares, n = call.shares, np.asarray(call.ranks)
     carried = call.spreading
     moved = transfer(shares, carried, call.direct_links, call.concurrent)
-    slower = _slower(call, moved, peers=n, message=call.size / n)
+    experts = call.kind.startswith("moe")  # kernels of their own write to peers with whole SMs, not through channels
+    slower = moved if experts else _slower(call, moved, peers=n - 1.0, message=call.size / n)
     start = [latency(shares, [s.outermost for s in shares]), *call.messages(1.0), _peers(call)]
     return Way(time=total("direct", [*start, slower]),
                carried=carried)  # fmt: skip
@@ -106,17 +109,20 @@ def channels(share: Share, *, peers: Number, message: Number, ranks: Number) -> 
     know = {key: share.level.fitted[key] for key in CHANNELS}
     value = {key: np.asarray(know[key].value, dtype=np.float64) for key in CHANNELS}
     message, n = np.asarray(message, dtype=np.float64), np.asarray(ranks, dtype=np.float64)
+    low = message <= value["low_latency_most"] * value["channels_per_peer"]
+    least = np.where(low, value["part_least_low_latency"], value["part_least"])
     start = 2.0 ** np.floor(np.log2(np.maximum(value["channels"] / n, 1.0)))
-    start = np.minimum(np.minimum(start, value["channels_per_peer"]), np.ceil(message / value["part_least"]))
-    part = np.maximum(message / np.maximum(start, 1.0), value["part_least"])
+    start = np.minimum(np.minimum(start, value["channels_per_peer"]), np.ceil(message / least))
+    part = np.maximum(message / np.maximum(start, 1.0), least)
     doubled = 2.0 ** np.ceil(np.log2(np.maximum(part / value["part_most"], 1.0)))
     each = np.clip(np.maximum(start, 1.0) * doubled, 1.0, value["channels_per_peer"])
-    low = message <= value["low_latency_most"] * value["channels_per_peer"]
     turns = np.ceil(peers * each / value["channels"])
     fill = np.where(np.asarray(peers) > 1.0, np.minimum(message / each, value["chunk"]), 0.0)
     return formula(
-        "channels", "s", "on * turns * message / each * (low / channel_low_latency + (1.0 - low) / channel)"
-        " + on * (1.0 - low) * fill / channel",
+        "channels", "s",
+        "on * (turns * message / each * (low * 2.0 * ring_channels / low_latency + (1.0 - low) * channels)"
+        " + (1.0 - low) * fill * channels) / (bandwidth * efficiency)",
         on=share.active, turns=turns, message=message, each=each, low=np.where(low, 1.0, 0.0), fill=fill,
-        channel=know["channel"], channel_low_latency=know["channel_low_latency"],
+        bandwidth=share.level.bandwidth, efficiency=share.level.fitted["efficiency"],
+        **{key: know[key] for key in ("channels", "ring_channels", "low_latency")},
     )  # fmt: skip

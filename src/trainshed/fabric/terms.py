@@ -11,18 +11,12 @@ from trainshed.fabric.topology import extra_layers
 Names = dict[str, Number | Constant]
 
 
-def launch(shares: Sequence[Share], mechanism: str = "launch") -> Cost:
-    """The fixed time of one collective: of the outermost level that the group reaches.
-
-    ``post``: of a point-to-point call, where an interconnect has it measured apart from the launch of collectives.
-    """
+def launch(shares: Sequence[Share]) -> Cost:
+    """The fixed time of one collective: of the outermost level that the group reaches."""
     names: Names = {}
-    words = []
     for i, share in enumerate(shares):
-        key = mechanism if mechanism in share.level.fitted else "launch"
-        names |= {f"on{i}": share.outermost, f"{key}{i}": share.level.fitted[key]}
-        words.append(f"on{i} * {key}{i}")
-    return formula("launch", "s", " + ".join(words) or "0.0", **names)
+        names |= {f"on{i}": share.outermost, f"launch{i}": share.level.fitted["launch"]}
+    return formula("launch", "s", " + ".join(f"on{i} * launch{i}" for i in range(len(shares))) or "0.0", **names)
 
 
 def start_of(shares: Sequence[Share], mechanism: str) -> Cost:
@@ -70,25 +64,24 @@ def messages(shares: Sequence[Share], counts: Sequence[Number]) -> Cost | None:
 
 def transfer(
     shares: Sequence[Share], carried: Sequence[Number], links: Sequence[Number], concurrent: Number = 1.0, *,
-    fraction: str = "", reach: str = "efficiency", local: Number | None = None, together: bool = True,
+    fraction: str = "", local: Number | None = None, together: bool = True,
 ) -> Cost:  # fmt: skip
     """``carried`` bytes of one member over each level.
 
     ``together``: all levels at work at once, so that the slowest counts; else one after another. ``links``: the part of
     a chip's links of that level in use. ``fraction`` names a mechanism that the rate is multiplied with
-    (``low_latency``: NCCL's LL words carry flags), ``reach`` the one that says what part of the data sheet's rate is
-    reached. ``local``: bytes copied inside a rank, at ``last_step`` of a link byte's cost.
+    (``low_latency``: NCCL's LL words carry flags; ``in_network``: a switch that adds up). ``local``: bytes copied
+    inside a rank, at ``last_step`` of a link byte's cost.
     """
     names: Names = {}
     words = []
     for i, (share, size, part) in enumerate(zip(shares, carried, links, strict=True)):
         fitted = share.level.fitted
-        reached = reach if reach in fitted else "efficiency"
         names |= {
             f"carried{i}": size, f"sharing{i}": share.per_chip * concurrent / part,
-            f"bandwidth{i}": share.level.bandwidth, f"{reached}{i}": fitted[reached],
+            f"bandwidth{i}": share.level.bandwidth, f"efficiency{i}": fitted["efficiency"],
         }  # fmt: skip
-        moved, rate = f"carried{i}", f"bandwidth{i} * {reached}{i}"
+        moved, rate = f"carried{i}", f"bandwidth{i} * efficiency{i}"
         if local is not None and i == 0 and "last_step" in fitted:
             moved = "(carried0 + local * last_step0)"
             names |= {"local": local, "last_step0": fitted["last_step"]}

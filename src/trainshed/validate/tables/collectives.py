@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainshed.core import BYTES, Constant, Cost, Number, UserError, formula, longest
+from trainshed.core import BYTES, Constant, Cost, Number, UserError, formula, total
 from trainshed.core.load import read
 from trainshed.fabric import KINDS, Group, collective, program
 from trainshed.hardware.schema import System
@@ -70,7 +70,7 @@ def _words() -> _Words:
     assert algorithms is not None
     words = _Words(
         whole_programs=root.texts("whole_programs"), from_host=host.texts("groups"),
-        host=host.number("least", "s", name="measurement/from_host.least"),
+        host=host.number("adds", "s", name="measurement/from_host.adds"),
         algorithms={key: algorithms.text(key) for key in algorithms},
     )  # fmt: skip
     for table in (host, algorithms, root):
@@ -124,7 +124,7 @@ def _bucket(key: _Key, rows: Sequence[Row], setup: Setup) -> list[Prediction]:
         ).time  # fmt: skip
         time = cost if key.scope == "alone" else _in_program(key, rows, system, group, cost)
         if key.from_host:
-            time = longest("call from the host", [formula("host", "s", "host", host=_words().host), time])
+            time = total("call from the host", [formula("host", "s", "host", host=_words().host), time])
     except UserError as error:
         return [skip(f"{error.what}: {error.value}") for _ in rows]
     seconds = np.asarray(time.value, dtype=np.float64)
