@@ -28,7 +28,8 @@ def play_one(system: str, chips: int, kind: str, algorithm: str, size: float = 2
         ("trn3-gen2", 4, "all_reduce", "ring"), ("trn3-gen2", 4, "all_gather", "mesh"),
         ("trn3-gen2", 72, "all_reduce", "hierarchical"), ("trn3-gen2", 144, "all_reduce", "hierarchical"),
         ("trn3-gen2", 144, "all_to_all", "hierarchical"), ("trn3-gen1", 64, "reduce_scatter", "hierarchical"),
-        ("trn3-gen2", 288, "all_reduce", "hierarchical"),
+        ("trn3-gen2", 288, "all_reduce", "hierarchical"), ("trn2", 16, "all_reduce", "ring"),
+        ("trn1", 16, "all_gather", "ring"),
     ],
 )  # fmt: skip
 def test_without_contention_links_say_what_the_closed_form_says(system, chips, kind, algorithm):

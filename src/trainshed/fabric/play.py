@@ -18,6 +18,8 @@ from trainshed.fabric.group import Group, Share, spread
 from trainshed.fabric.network.graph import Network
 from trainshed.fabric.network.placement import Placement, place
 from trainshed.fabric.schedule import ALGORITHMS, Schedule, schedule, sends
+from trainshed.fabric.schedule.channels import cycles, rings
+from trainshed.fabric.schedule.reductions import schedule_of
 from trainshed.hardware.schema import Level
 
 MODELS: Mapping[str, type[Flow] | type[Packet]] = {"flow": Flow, "packet": Packet}
@@ -89,7 +91,10 @@ def play(
     if model not in MODELS:
         raise unknown_name("network model", model, MODELS, where="--model")
     placement = place(network, ranks, ranks_per_chip, order)
-    made = made_for(kind, algorithm, ranks, shares=spread(Group(ranks=ranks), levels, ranks_per_chip), copies=copies)
+    shares = spread(Group(ranks=ranks), levels, ranks_per_chip)
+    made = channelled(kind, algorithm, network, placement)
+    if made is None:
+        made = made_for(kind, algorithm, ranks, shares=shares, copies=copies)
     if made.sends > MOST:
         raise UserError(
             f"sends of {algorithm} {kind} among {ranks} ranks", where=f"--model {model}", value=f"{made.sends:,}",
@@ -125,6 +130,22 @@ def made_for(kind: str, algorithm: str, ranks: int, *, shares: Sequence[Share] =
     if name not in ALGORITHMS.get(kind, {}):
         raise unknown_name(f"schedule of {kind}", name, ALGORITHMS.get(kind, {}), where="--algorithm")
     return schedule(kind, name, ranks, **shape)
+
+
+def channelled(kind: str, algorithm: str, network: Network, placement: Placement) -> Schedule | None:
+    """A ring over all links of a torus or a board, where there is one rank on each chip; None: a ring is a ring.
+
+    That is what the closed forms' rings are: as many cycles at once as the chips' links allow.
+    """
+    if algorithm not in ("ring", "kangaring") or kind not in ("all_reduce", "all_gather", "reduce_scatter"):
+        return None
+    if len(placement) != network.chips or len(np.unique(placement.chip)) != network.chips:
+        return None
+    orders = cycles(network)
+    if not orders:
+        return None
+    rank = np.argsort(placement.chip)  # of each chip
+    return replace(schedule_of(kind, len(placement), rings([rank[order] for order in orders])), algorithm=algorithm)
 
 
 def paired(shares: Sequence[Share]) -> np.bool_:
