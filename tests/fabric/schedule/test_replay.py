@@ -55,6 +55,14 @@ def test_other_operations(kind: str, name: str, op: str) -> None:
     assert np.array_equal(replay(schedule(kind, name, 6), given, op), expected(kind, given, getattr(np, op)))
 
 
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_what_nobody_wrote_is_never_read(kind: str, name: str) -> None:
+    """Of floats the empty slots are NaN."""
+    for n in (5, 8):
+        given = np.random.default_rng(n).normal(size=(n, elements(kind, n, 4)))
+        assert np.allclose(replay(schedule(kind, name, n), given), expected(kind, given), rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", sorted(ALGORITHMS["all_reduce"]))
 def test_floats_come_close_to_the_exact_sum(name: str) -> None:
     given = np.random.default_rng(5).normal(size=(12, 35))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from trainshed.fabric.flow.sends import Sends
-from trainshed.fabric.schedule import ALGORITHMS, Schedule, join, schedule, sends
+from trainshed.fabric.schedule import ALGORITHMS, Schedule, Step, join, schedule, sends
 from trainshed.fabric.schedule.steps import Ints
 
 EVERY = [(kind, name) for kind, ways in ALGORITHMS.items() for name in ways]
@@ -62,6 +63,41 @@ def test_waits_are_those_of_the_definition(kind: str, name: str, ranks: int) -> 
     got = direct(sends(made, 1e6, spread(ranks)))
     assert all(max(before, default=-1) < k for k, before in enumerate(got))
     assert closure(got) == closure(must_wait(made))
+
+
+@pytest.mark.parametrize("at_once", [1, 300, 10**6])
+@pytest.mark.parametrize("kind", ["all_reduce", "all_to_all", "moe_combine"])
+def test_ranks_a_few_at_a_time_wait_for_the_same(kind: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = schedule(kind, "hierarchical", 24, levels=(3, 2, 4))
+    monkeypatch.setattr(sys.modules[sends.__module__], "AT_ONCE", at_once)
+    assert closure(direct(sends(made, 1e6, spread(24)))) == closure(must_wait(made))
+
+
+def test_random_schedules_wait_as_the_definition_says() -> None:
+    """Anything a user may build, right or not: several slots, parts, turns, additions."""
+    random = np.random.default_rng(11)
+    for _ in range(60):
+        steps = []
+        for _ in range(int(random.integers(1, 5))):
+            count = int(random.integers(1, 7))
+            source = random.integers(0, 4, count)
+            parts = (count,) if random.random() < 0.5 else (count, 2)
+            steps.append(Step(
+                source=source, target=(source + random.integers(1, 4, count)) % 4, slot=random.integers(0, 5, parts),
+                to=random.integers(0, 5, parts), offsets=np.arange(int(random.integers(1, 3))),
+                reduce=bool(random.random() < 0.5), repeat=int(random.integers(1, 4)), shift=1, wrap=5,
+            ))  # fmt: skip
+        made = Schedule(kind="all_reduce", algorithm="any", ranks=4, slots=6, slot_share=0.2, steps=tuple(steps))
+        assert closure(direct(sends(made, 1e6, spread(4)))) == closure(must_wait(made))
+
+
+def test_what_a_ring_and_a_mesh_wait_for() -> None:
+    """Ring of 4: nobody at first, then for the rank before and one's own last. Mesh: for all additions."""
+    ring = direct(sends(schedule("all_gather", "ring", 4), 4.0, spread(4)))
+    assert ring == [set()] * 4 + [{(k - 1) % 4 + 4 * t, k + 4 * t} for t in range(2) for k in range(4)]
+    mesh = direct(sends(schedule("all_reduce", "mesh", 4), 4.0, spread(4)))
+    assert mesh[:12] == [set()] * 12
+    assert all(len(before) == 3 for before in mesh[12:])
 
 
 @pytest.mark.parametrize(("kind", "name"), EVERY)

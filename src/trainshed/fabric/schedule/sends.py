@@ -71,7 +71,7 @@ def _accesses(schedule: Schedule) -> Iterator[tuple[Ints, int]]:
     One number each: ((slot of a rank · span) + time) · sends + send; a read's time is even, a write's the next odd one.
     """
     rows = sum(2 * step.repeat * len(step) * step.count for step in schedule.steps)
-    ranks = max(1, schedule.ranks * AT_ONCE // max(rows, 1))
+    ranks = min(max(1, schedule.ranks * AT_ONCE // max(rows, 1)), schedule.ranks)
     span, count = 2 * sum(step.repeat for step in schedule.steps), schedule.sends
     for low in range(0, schedule.ranks if rows else 0, ranks):
         cells, whens, numbers = [], [], []
