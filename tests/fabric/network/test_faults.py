@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainshed.core import UserError
-from trainshed.fabric.network.build import network
+from trainshed.fabric.network.build import network, sent
 from trainshed.fabric.network.faults import cut_off, fail, left, reached
 from trainshed.fabric.network.graph import Network
 from trainshed.fabric.network.routing import routes
@@ -107,6 +109,23 @@ def test_a_spine_down_is_felt_by_all_chips_behind_it() -> None:
     assert left(net, broken)["network"].part == pytest.approx(1 - 1 / spines)
     assert left(net, broken)["network"].worst_part == pytest.approx(1 - 1 / spines)
     assert left(net, broken)["server"].part == 1
+
+
+def test_a_second_plane_of_a_network_carries_on() -> None:
+    system = Catalogue().system("p5")
+    planes = dataclasses.replace(system.levels[-1].bandwidth, name="planes", value=2.0, unit="count")
+    outer = dataclasses.replace(system.levels[-1], planes=planes)
+    net = network(dataclasses.replace(system, levels=(*system.levels[:-1], outer)), 128)
+    assert sent(net)[-1] == pytest.approx(50e9)
+    assert "plane 1 leaf 1" in net.names
+    whole = routes(net, np.array([0]), np.array([127]))
+    broken = fail(net, ["plane 0 leaf 0"])
+    half = routes(broken, np.array([0]), np.array([127]))
+    assert len(half.link) < len(whole.link)
+    assert not any("plane 0" in broken.link_name(int(k)) for k in half.link)
+    rest = left(net, broken)["network"]
+    assert (rest.part, rest.worst_part) == (pytest.approx(0.75), pytest.approx(0.5))
+    assert left(net, fail(net, ["plane 0"]))["network"].part == pytest.approx(0.5)
 
 
 def test_whom_it_cuts_off() -> None:

@@ -135,6 +135,8 @@ def _found(network: Network, ways: Sequence[Ways], source: Ints, target: Ints, p
         if not len(left):
             break
         near = left[scope.part[source[left]] == scope.part[target[left]]]
+        if not len(near):
+            continue
         reached, more = _within(scope, source[near], target[near], policy)
         entries.append((near[more[0]], *more[1:]))
         left = np.setdiff1d(left, near[reached], assume_unique=True)
@@ -209,16 +211,19 @@ def _through(
         lane = inside[first]
     entries = [_empty()]
     targets, which = np.unique(end[lane], return_inverse=True)
+    kinds, kind = core.alike(targets)
+    which = kind[which]
     some = max(CHUNK // core.size, 1)
-    for begin in range(0, len(targets), some):
+    for begin in range(0, len(kinds), some):
         at = np.flatnonzero((which >= begin) & (which < begin + some))
         place = (which[at] - begin) * core.size + start[lane[at]]
-        distances = Distances(core, targets[begin : begin + some], place)
-        hops[lane[at]] = distances.hops[place]
-        met = at[hops[lane[at]] > 0]
-        chance = _hash(source[lane[met]], target[lane[met]])
-        pair, link, share, step = _walk(distances, place[hops[lane[at]] > 0], chance, policy)
-        entries.append((met[pair], link, share, step))
+        distances = Distances(core, kinds[begin : begin + some], place)
+        met = distances.hops[place] > 0
+        hops[lane[at[met]]] = distances.hops[place[met]]
+        at, place = at[met], place[met]
+        chance = _hash(source[lane[at]], target[lane[at]])
+        pair, link, share, step = _walk(distances, place, end[lane[at]], chance, policy)
+        entries.append((at[pair], link, share, step))
     pair, link, share, step = (np.concatenate(column) for column in zip(*entries, strict=True))
     if policy == "ecmp":
         return hops, (lane[pair], link, share, step)
@@ -237,30 +242,25 @@ def _hash(source: Ints, target: Ints) -> Floats:
     return (x ^ (x >> np.uint64(31))).astype(np.float64) / 2.0**64 * (1 - 2**-52)
 
 
-def _walk(distances: Distances, place: Ints, chance: Floats, policy: str) -> Entries:
+def _walk(distances: Distances, place: Ints, goal: Ints, chance: Floats, policy: str) -> Entries:
     """From all places to their targets, a link at a time; ``chance`` says which of its ways a pair takes by ecmp."""
     core, size = distances.core, len(distances.hops)
     pair, share = np.arange(len(place)), np.ones(len(place))
     entries, step = [_empty()], 0
     while len(place):
-        link, row, to, part = distances.onward(place)
+        link, row, to, part = distances.onward(place, goal[pair])
+        going = distances.hops[place[row]] > 1
         if policy == "spray":
             part = share[row] * part
             entries.append((pair[row], core.link[link], part, np.full(len(row), step)))
-            merged, at = np.unique(pair[row] * size + to, return_inverse=True)
+            merged, at = np.unique(pair[row[going]] * size + to[going], return_inverse=True)
             pair, place = merged // size, merged % size
-            share = np.asarray(np.bincount(at, weights=part), dtype=np.float64)
+            share = np.asarray(np.bincount(at, weights=part[going]), dtype=np.float64)
         else:
             pick, chance = _picked(row, part, chance, policy)
-            place = to[pick]
             entries.append((pair, core.link[link[pick]], np.ones(len(pick)), np.full(len(pick), step)))
-        going = distances.hops[place] > 0
-        pair, place, share, chance = (
-            pair[going],
-            place[going],
-            share[going],
-            chance[going] if policy != "spray" else chance,
-        )
+            going = going[pick]
+            pair, place, chance = pair[going], to[pick][going], chance[going]
         step += 1
     pairs, links, shares, steps = (np.concatenate(column) for column in zip(*entries, strict=True))
     return pairs, links, shares, steps

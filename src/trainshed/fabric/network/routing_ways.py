@@ -125,25 +125,39 @@ class Core:
         self.link, self.tail, self.head = links[order], ends[0][order], ends[1][order]
         self.weight = network.level[self.link]
         self.out = np.searchsorted(self.tail, np.arange(self.size + 1))
-        self.inward = np.argsort(self.head, kind="stable")
+        self.inward = np.lexsort((self.weight, self.tail, self.head))
         self.into = np.searchsorted(self.head[self.inward], np.arange(self.size + 1))
         self.place = np.full(network.nodes, -1)
         self.place[self.nodes] = np.arange(self.size)
 
+    def alike(self, targets: Ints) -> tuple[Ints, Ints]:
+        """One of each kind of targets, and the kind of each: a kind is reached by like links from the same nodes."""
+        tail, weight = self.tail[self.inward], self.weight[self.inward]
+        kinds: dict[tuple[bytes, bytes], int] = {}
+        kind = np.empty(len(targets), dtype=np.int64)
+        for k, (a, b) in enumerate(zip(self.into[targets].tolist(), self.into[targets + 1].tolist(), strict=True)):
+            kind[k] = kinds.setdefault((tail[a:b].tobytes(), weight[a:b].tobytes()), len(kinds))
+        return targets[np.unique(kind, return_index=True)[1]], kind
+
 
 class Distances:
-    """From all nodes to a few targets: links, then the sum of their levels, and how many ways are as short as that."""
+    """From all nodes to targets of some kinds: links, then the sum of their levels, and how many ways are that short.
+
+    The last link of a way, the one into the target, is counted but left open: its end is any target of the kind.
+    """
 
     def __init__(self, core: Core, targets: Ints, wanted: Ints) -> None:
-        """``targets``: nodes of the core; once all ``wanted`` places (target, node) are reached the search stops."""
+        """``targets``: one node of each kind; once all ``wanted`` places (kind, node) are reached the search stops."""
         self.core, places = core, len(targets) * core.size
-        self.hops: NDArray[np.int16] = np.full(places, -1, dtype=np.int16)
+        self.hops: NDArray[np.int16] = np.zeros(places, dtype=np.int16)
+        """0: not reached."""
         self.levels: NDArray[np.int32] = np.zeros(places, dtype=np.int32)
         self.count: Floats = np.zeros(places)
-        front = np.arange(len(targets)) * core.size + targets
-        self.hops[front], self.count[front] = 0, 1.0
-        away = 0
-        while len(front) and (self.hops[wanted] < 0).any():
+        entry, row = expand(core.into, targets)
+        link = core.inward[entry]
+        front = self._reached(row * core.size + core.tail[link], core.weight[link], np.ones(len(link)), 1)
+        away = 1
+        while len(front) and (self.hops[wanted] == 0).any():
             away += 1
             front = self._outwards(front, away)
 
@@ -153,13 +167,16 @@ class Distances:
         entry, row = expand(core.into, front % core.size)
         link = core.inward[entry]
         place = front[row] - front[row] % core.size + core.tail[link]
-        new = self.hops[place] < 0
-        place, link, row = place[new], link[new], row[new]
+        new = self.hops[place] == 0
+        place, link, before = place[new], link[new], front[row[new]]
+        return self._reached(place, self.levels[before] + core.weight[link], self.count[before], away)
+
+    def _reached(self, place: Ints, levels: Ints, count: Floats, away: int) -> Ints:
+        """Ways to places that no shorter ones lead to; of several to one place those of the least levels count."""
         if not len(place):
-            return np.zeros(0, np.int64)
-        levels = self.levels[front[row]] + core.weight[link]
+            return place
         order = np.lexsort((levels, place))
-        place, levels, count = place[order], levels[order], self.count[front[row]][order]
+        place, levels, count = place[order], levels[order], count[order]
         start = np.flatnonzero(np.r_[True, place[1:] != place[:-1]])
         least = np.repeat(levels[start], np.diff(np.r_[start, len(place)]))
         found: Ints = place[start]
@@ -167,21 +184,27 @@ class Distances:
         self.count[found] = np.add.reduceat(np.where(levels == least, count, 0.0), start)
         return found
 
-    def onward(self, place: Ints) -> tuple[Ints, Ints, Ints, Floats]:
-        """Links on shortest ways onwards: link of the core, row of ``place``, place reached, part of the ways."""
+    def onward(self, place: Ints, goal: Ints) -> tuple[Ints, Ints, Ints, Floats]:
+        """Links on shortest ways onwards: link of the core, row of ``place``, place reached, part of the ways.
+
+        ``goal``: the target of each place, node of the core.
+        """
         core = self.core
         ports = np.cumsum(core.out[place % core.size + 1] - core.out[place % core.size])
         cuts = np.searchsorted(ports, np.arange(CHUNK, ports[-1], CHUNK)) if len(ports) else np.zeros(0, np.int64)
         bounds = [0, *cuts.tolist(), len(place)]
-        parts = [self._onward(place[a:b], a) for a, b in pairwise(bounds) if a < b]
+        parts = [self._onward(place[a:b], goal[a:b], a) for a, b in pairwise(bounds) if a < b]
         link, row, to = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return link, row, to, self.count[to] / self.count[place[row]]
+        at = place[row]
+        return link, row, to, np.where(self.hops[at] == 1, 1.0, self.count[to]) / self.count[at]
 
-    def _onward(self, place: Ints, first: int) -> tuple[Ints, Ints, Ints]:
+    def _onward(self, place: Ints, goal: Ints, first: int) -> tuple[Ints, Ints, Ints]:
         core = self.core
         link, row = expand(core.out, place % core.size)
         at = place[row]
         to = at - at % core.size + core.head[link]
-        tight = (self.hops[to] >= 0) & (self.hops[to] + 1 == self.hops[at])
-        tight &= self.levels[to] + core.weight[link] == self.levels[at]
+        last = self.hops[at] == 1
+        nearer = (self.hops[to] + 1 == self.hops[at]) & (self.levels[to] + core.weight[link] == self.levels[at])
+        into = (core.head[link] == goal[row]) & (core.weight[link] == self.levels[at])
+        tight = np.where(last, into, nearer)
         return link[tight], row[tight] + first, to[tight]
