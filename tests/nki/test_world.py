@@ -240,6 +240,18 @@ def test_a_formula_on_request():
         _takes([[0, 1]], 2, model="wires")
 
 
+def test_rings_are_as_many_as_there_are_links():
+    x = np.zeros((32, 4096), np.float32)
+
+    def kernel(x):
+        out = nl.ndarray((16 * 32, 4096), x.dtype, nl.shared_hbm)
+        ncc.all_gather([x], [out], ReplicaGroup([list(range(16))]), 0)
+        return out
+
+    (one,) = nki.simulate_ranks(kernel, [(x,)] * 16, ranks_per_chip=1, values=False, target="trn1").collectives
+    assert (one.algorithm, one.seconds) == ("ring", one.closed)
+
+
 def test_pairs_send_side_by_side():
     x = np.zeros((1024, 1024), np.float32)
 
@@ -275,3 +287,27 @@ def test_time_needs_no_values():
     with_values, alone = (nki.simulate_ranks(kernel, inputs, values=on, ranks_per_chip=1) for on in (True, False))
     assert with_values.seconds == alone.seconds
     assert alone[0].shape == X.shape
+
+
+@pytest.mark.parametrize("kind", ["all_reduce", "all_gather", "reduce_scatter", "all_to_all"])
+@pytest.mark.parametrize(("ranks", "per_chip", "target", "columns"), [
+    (3, 1, "trn2", 129), (6, 4, "trn3", 1), (6, 4, "trn3", 129), (12, 2, "trn1", 129), (64, 4, "trn2", 1),
+])  # fmt: skip
+def test_whole_numbers_are_exact_by_whatever_algorithm(rng, kind, ranks, per_chip, target, columns):
+    x = [rng.integers(-50, 50, (2 * ranks, columns)).astype(np.float32) for _ in range(ranks)]
+    rows = {"all_gather": 2 * ranks * ranks, "reduce_scatter": 2}.get(kind, 2 * ranks)
+    more = {"all_reduce": (nl.add,), "reduce_scatter": (0, nl.add)}.get(kind, (0,))
+
+    def kernel(x):
+        out = nl.ndarray((rows, columns), x.dtype, nl.shared_hbm)
+        getattr(ncc, kind)([x], [out], ReplicaGroup([list(range(ranks))]), *more)
+        return out
+
+    total = sum(x)
+    for rank, found in enumerate(nki.simulate_ranks(kernel, [(a,) for a in x], target=target, ranks_per_chip=per_chip)):
+        own = slice(2 * rank, 2 * rank + 2)
+        wanted = {
+            "all_reduce": total, "reduce_scatter": total[own], "all_gather": np.concatenate(x),
+            "all_to_all": np.concatenate([a[own] for a in x]),
+        }[kind]  # fmt: skip
+        np.testing.assert_array_equal(found, wanted)

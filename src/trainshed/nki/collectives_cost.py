@@ -3,8 +3,8 @@
 Ranks are logical NeuronCores in the order of the chips, ``per_chip`` to a chip. The algorithm is the one whose closed
 form is cheapest on the levels of the system (``fabric.collective``); its members are taken as evenly spread from the
 first to the last. The time is that of its schedule, send by send, on the system's links (``fabric.flow``), with those
-of all groups and of all cores of a rank at once; or the closed form's, where that is asked for or the sends are too
-many.
+of all groups and of all cores of a rank at once; or the closed form's, where that is asked for, the sends are too many,
+or the algorithm is a ring: libraries run as many rings at once as there are links, and a schedule is one of them.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def system_of(chip: str, ranks: int, per_chip: int, name: str | None = None) -> 
 
 
 MODELS = ("flow", "closed")
+RINGS = ("ring", "kangaring")
 #: Sends of a schedule up to which it is played: some seconds.
 MOST = 50_000
 
@@ -100,7 +101,8 @@ class Links:
         on_chip = record.reads[0].buffer.on_chip
         key = (record.opcode, size, members, groups, pairs, concurrent, on_chip)
         if key not in self._seconds:
-            played = None if self.model == "closed" else self._sends(record.opcode, size, groups, pairs, cost)
+            by_formula = self.model == "closed" or (pairs is None and str(cost.chosen) in RINGS)
+            played = None if by_formula else self._sends(record.opcode, size, groups, pairs, cost)
             if played is None or concurrent * len(played) > MOST:
                 self._seconds[key] = float(cost.time.value)
             else:
