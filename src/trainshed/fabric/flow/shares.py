@@ -31,10 +31,9 @@ def max_min(first: Ints, link: Ints, share: Floats, count: Floats, capacity: Flo
     """
     classes, links = len(first) - 1, len(capacity)
     rate, room = np.zeros(classes), capacity
-    left, owner = np.arange(classes), np.repeat(np.arange(classes), np.diff(first))
-    weight, start = share * count[owner], first[:-1]
+    left, start, size = np.arange(classes), first[:-1], first[1:] - first[:-1]
+    weight = share * np.repeat(count, size)
     while len(left):
-        size = np.diff(start, append=len(link))
         level = room[link] / np.bincount(link, weights=weight, minlength=links)[link]
         lowest = np.minimum.reduceat(level, start)
         tighter_elsewhere = level > np.repeat(lowest, size) * (1.0 + TIE)
@@ -129,11 +128,13 @@ class Pool:
         if seen is not None and np.array_equal(seen.count, self.count):
             return seen
         loads, pairs = self.loads, np.flatnonzero(self.count)
-        size, count = np.diff(loads.first)[pairs], self.count[pairs]
-        link, share = ranges(loads.first, loads.link, pairs), ranges(loads.first, loads.share, pairs)
-        found = max_min(np.concatenate(([0], np.cumsum(size))), link, share, count, loads.capacity)
+        count, first = self.count[pairs], np.zeros(len(pairs) + 1, dtype=np.int64)
+        np.cumsum(loads.first[pairs + 1] - loads.first[pairs], out=first[1:])
+        entry = places(loads.first, pairs)
+        link, share = loads.link[entry], loads.share[entry]
+        found = max_min(first, link, share, count, loads.capacity)
         load: Floats = np.zeros(len(loads.capacity))
-        np.add.at(load, link, share * np.repeat(count * found, size))
+        np.add.at(load, link, share * np.repeat(count * found, np.diff(first)))
         self.peak = np.maximum(self.peak, load / loads.capacity)
         rate = np.zeros(len(self.count))
         rate[pairs] = found
@@ -193,10 +194,17 @@ class Wire:
         self.due = now + max(flows[0][0] - self.served, 0.0) * len(flows) / self.rate if flows else np.inf
 
 
-def ranges(first: Ints, values: NDArray[T], which: Ints) -> NDArray[T]:
-    """``values[first[k]:first[k + 1]]`` of all k of ``which``, one after another."""
-    low, size = first[which], first[which + 1] - first[which]
+def places(first: Ints, which: Ints) -> Ints:
+    """Where the entries ``first[k]`` to ``first[k + 1] - 1`` of all k of ``which`` are, one after another."""
+    low = first[which]
+    size = first[which + 1] - low
     ends = np.cumsum(size)
     total = int(ends[-1]) if len(ends) else 0
-    picked: NDArray[T] = values[np.arange(total) + np.repeat(low - ends + size, size)]
+    found: Ints = np.arange(total) + np.repeat(low - ends + size, size)
+    return found
+
+
+def ranges(first: Ints, values: NDArray[T], which: Ints) -> NDArray[T]:
+    """``values[first[k]:first[k + 1]]`` of all k of ``which``, one after another."""
+    picked: NDArray[T] = values[places(first, which)]
     return picked
