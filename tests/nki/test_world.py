@@ -128,6 +128,18 @@ def test_cores_of_a_rank_share_the_links(lnc):
     assert one.bytes == x.nbytes
 
 
+def test_cores_that_name_the_same_tensors_have_one_collective():
+    def kernel(x):
+        out = nl.ndarray(x.shape, x.dtype, nl.shared_hbm)
+        ncc.all_reduce([x], [out], ReplicaGroup([[0, 1]]), nl.add)
+        return out
+
+    x = np.ones((128, 4096), np.float32)
+    one, two = (nki.simulate_ranks(nki.jit(kernel)[lnc], [(x,)] * 2, ranks_per_chip=1) for lnc in (1, 2))
+    assert len(two.collectives) == 2
+    assert two.seconds == one.seconds
+
+
 @pytest.mark.parametrize(("opcode", "kind", "larger"), [
     ("all_gather", "all_gather", 4), ("reduce_scatter", "reduce_scatter", 1), ("all_to_all", "all_to_all", 1),
 ])  # fmt: skip

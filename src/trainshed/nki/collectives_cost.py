@@ -78,41 +78,43 @@ class Links:
         if self.model not in MODELS:
             raise unknown_name("model of the links", self.model, MODELS, where="nki.simulate_ranks")
 
-    def cost(self, opcode: str, size: int, members: Sequence[int], concurrent: int = 1) -> CollectiveCost:
+    def cost(
+        self, opcode: str, size: int, members: Sequence[int], concurrent: int = 1, algorithm: str = "auto"
+    ) -> CollectiveCost:
         """The closed form of a collective to which each member brings ``size`` bytes; ``concurrent`` such at once."""
         kind, _ = KINDS[opcode]
         ranks = len(members)
         stride = (max(members) - min(members)) / (ranks - 1) if ranks > 1 else 1.0
-        key = (kind, opcode, size, ranks, stride, concurrent)
+        key = (opcode, size, ranks, stride, concurrent, algorithm)
         if key not in self._costs:
             self._costs[key] = collective(
                 kind, size=whole_size(opcode, size, ranks), group=Group(ranks=ranks, stride=stride),
                 levels=self.system.levels, ranks_per_chip=float(self.per_chip), concurrent=float(concurrent),
+                algorithm=algorithm,
             )  # fmt: skip
         return self._costs[key]
 
-    def seconds(self, record: Instruction, size: int, members: tuple[int, ...], concurrent: int = 1) -> float:
-        """What a collective takes from the moment at which all its ranks have come to it."""
-        cost = self.cost(record.opcode, size, members, concurrent)
+    def seconds(self, record: Instruction, size: int, members: tuple[int, ...], concurrent: int, way: str) -> float:
+        """What a collective takes by the algorithm ``way`` once all its ranks have come to it."""
+        cost = self.cost(record.opcode, size, members, concurrent, way)
         if len(members) < 2:
             return float(cost.time.value)
         groups = record.attributes.get("groups", (members,))
         pairs = record.attributes.get("pairs")
         on_chip = record.reads[0].buffer.on_chip
-        key = (record.opcode, size, members, groups, pairs, concurrent, on_chip)
+        key = (record.opcode, size, members, groups, pairs, concurrent, on_chip, way)
         if key not in self._seconds:
             by_formula = self.model == "closed" or (pairs is None and str(cost.chosen) in RINGS)
             played = None if by_formula else self._sends(record.opcode, size, groups, pairs, cost)
             if played is None or concurrent * len(played) > MOST:
                 self._seconds[key] = float(cost.time.value)
             else:
-                algorithm = "" if pairs else str(cost.chosen)
-                way = transport(
-                    self.system, KINDS[record.opcode][0], memory="sbuf" if on_chip else "hbm", algorithm=algorithm,
+                paid = transport(
+                    self.system, KINDS[record.opcode][0], memory="sbuf" if on_chip else "hbm", algorithm=way,
                     size=whole_size(record.opcode, size, len(members)), ranks=len(members),
                 )  # fmt: skip
                 table = join([replace(played, group=played.group + k * len(groups)) for k in range(concurrent)])
-                run = Flow().run(self._network(groups), table, way)
+                run = Flow().run(self._network(groups), table, paid)
                 own = table.group % len(groups) == (0 if pairs else groups.index(members))
                 self._seconds[key] = float(run.end[own].max())
         return self._seconds[key]

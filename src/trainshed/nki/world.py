@@ -35,6 +35,8 @@ class Meeting:
     members: tuple[int, ...]
     core: int
     """Which core of each rank."""
+    turn: int
+    """How many of its collectives with these members came before."""
     brought: dict[int, tuple[Instruction, Any]] = field(default_factory=dict)
     results: list[Any] | None = None
 
@@ -52,6 +54,20 @@ class Meeting:
     def bytes(self) -> int:
         """Of the rank that brings most."""
         return max(record.work["bytes"] for record, _ in self.brought.values())
+
+
+class Exchange(NamedTuple):
+    """One collective of a run."""
+
+    opcode: str
+    members: tuple[int, ...]
+    bytes: int
+    """Of the rank that brings most."""
+    algorithm: str
+    seconds: float
+    """From the moment at which the last rank has come to it."""
+    closed: float
+    """The same by the fabric's closed form."""
 
 
 class World:
@@ -76,7 +92,7 @@ class World:
         """
         counts: dict[Hashable, int] = core.state.setdefault("collectives", {})
         turn = counts[members] = counts.get(members, -1) + 1
-        meeting = self.meetings.setdefault((members, core.index, turn), Meeting(members, core.index))
+        meeting = self.meetings.setdefault((members, core.index, turn), Meeting(members, core.index, turn))
         rank = core.launch.rank
         meeting.brought[rank] = record, value
         core.launch.wait(core, lambda: len(meeting.brought) == len(members), record.opcode)
@@ -90,31 +106,41 @@ class World:
         if value is None:
             return None
         if meeting.results is None:
-            meeting.results = combine([meeting.brought[one][1] for one in members], self.cost(meeting))
+            meeting.results = combine([meeting.brought[one][1] for one in members], self.way(meeting))
             meeting.brought = {one: (item, None) for one, (item, _) in meeting.brought.items()}
         place = members.index(rank)
         found, meeting.results[place] = meeting.results[place], None
         return found
 
-    def cost(self, meeting: Meeting) -> CollectiveCost:
-        """The closed form of a collective, whose algorithm is taken."""
-        return self.links.cost(meeting.opcode, meeting.bytes, meeting.members, self._concurrent(meeting))
+    def way(self, meeting: Meeting) -> CollectiveCost:
+        """The closed form whose algorithm is cheapest, all cores of a rank at the same time."""
+        concurrent = len(self.launches[0].cores) * self._channels(meeting)
+        return self.links.cost(meeting.opcode, meeting.bytes, meeting.members, concurrent)
 
-    def seconds(self, meeting: Meeting) -> float:
-        """What a collective takes."""
-        return self.links.seconds(meeting.first, meeting.bytes, meeting.members, self._concurrent(meeting))
+    def told(self, meeting: Meeting) -> Exchange:
+        """A collective and what it takes. Cores of a rank that name the same tensors have one collective together."""
+        like = (self.meetings.get((meeting.members, core, meeting.turn)) for core in range(len(self.launches[0].cores)))
+        concurrent = len({one.first.reads for one in like if one is not None}) * self._channels(meeting)
+        algorithm = str(self.way(meeting).chosen)
+        way = algorithm if len(meeting.members) > 1 else "auto"
+        closed = self.links.cost(meeting.opcode, meeting.bytes, meeting.members, concurrent, way)
+        takes = self.links.seconds(meeting.first, meeting.bytes, meeting.members, concurrent, way)
+        return Exchange(
+            meeting.opcode, meeting.members, meeting.bytes, algorithm, takes, float(closed.time.value)
+        )  # fmt: skip
 
-    def _concurrent(self, meeting: Meeting) -> int:
-        """All cores of a rank exchange at the same time, and the channels of a ring."""
+    @staticmethod
+    def _channels(meeting: Meeting) -> int:
+        """Channels of a ring, which move at the same time."""
         channels: int = meeting.first.attributes.get("channels", 1)
-        return len(self.launches[0].cores) * channels
+        return channels
 
     # --- time -----------------------------------------------------------------------------------------------
 
     def priced(self) -> None:
         """Record in every collective what it takes."""
         for meeting in self.meetings.values():
-            picoseconds = round(self.seconds(meeting) * 1e12)
+            picoseconds = round(self.told(meeting).seconds * 1e12)
             for record, _ in meeting.brought.values():
                 record.work[LINKS] = picoseconds
 
@@ -170,20 +196,6 @@ def _alike(one: Launch, two: Launch) -> bool:
     return True
 
 
-class Exchange(NamedTuple):
-    """One collective of a run."""
-
-    opcode: str
-    members: tuple[int, ...]
-    bytes: int
-    """Of the rank that brings most."""
-    algorithm: str
-    seconds: float
-    """From the moment at which the last rank has come to it."""
-    closed: float
-    """The same by the fabric's closed form."""
-
-
 class Ranks(list[Any]):
     """Each rank's results, as ``nki.simulate`` gives them; and when everything happened."""
 
@@ -235,15 +247,7 @@ class Ranks(list[Any]):
     @property
     def collectives(self) -> tuple[Exchange, ...]:
         """Every collective with what it takes on the links, in the order in which ranks came to them."""
-        found = []
-        for meeting in self.world.meetings.values():
-            cost, takes = self.world.cost(meeting), self.world.seconds(meeting)
-            found.append(
-                Exchange(
-                    meeting.opcode, meeting.members, meeting.bytes, str(cost.chosen), takes, float(cost.time.value)
-                )
-            )
-        return tuple(found)
+        return tuple(map(self.world.told, self.world.meetings.values()))
 
     def _timed(self) -> None:
         if not self._time:
