@@ -5,14 +5,20 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from trainshed.core import UserError
-from trainshed.fabric.chakra import Builder, Call, read, schema, write
+from trainshed.fabric.chakra import Builder, Call, read, replay, schema, write
 from trainshed.fabric.chakra.schema import Attribute, Header, Info, Node
 from trainshed.fabric.chakra.wire import varint
+from trainshed.hardware import Catalogue
+
+SYSTEM = Catalogue().system("p5")
 
 
 def put(directory: Path, *ranks: list[Node], name: str = "t") -> Path:
@@ -111,7 +117,12 @@ _NODE = Node(id=0, name="n", type=schema.COMPUTE)
         ([Node(id=0, type=schema.COLLECTIVE)], "no attribute comm_type"),
         ([collective(kind=4)], "does not time: 'SCATTER'"),
         ([collective(kind=77)], "does not time: '77'"),
-        ([collective(size=-1)], "comm_size: -1"),
+        ([collective(size=-1)], "comm_size: -1; expected a finite number, at least 0"),
+        (
+            [Node(id=0, type=4, attributes={"trainshed.seconds": Attribute(kind="double", value=-1.0)})],
+            "trainshed.seconds: -1.0",
+        ),
+        ([Node(id=0, type=4, attributes={"num_ops": Attribute(kind="double", value=float("nan"))})], "num_ops: nan"),
         ([collective(comm_size=Attribute(kind="string", value="8"))], "comm_size: '8'; expected a finite number"),
         ([collective(pg_name=Attribute(kind="string", value="7"))], "a group that nothing defines: '7'"),
         ([collective(involved_dim=Attribute(kind="bool", value=(True, False)))], "beside it \\(dims\\)"),
@@ -191,3 +202,18 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "x" / "comm_group.json").read_text()) == {"1": [0, 1], "2": [2, 3]}
     with pytest.raises(UserError, match="there already"):
         write(trace, tmp_path / "x")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_a_changed_byte_is_a_trace_or_one_sentence(data: st.DataObject) -> None:
+    with TemporaryDirectory() as directory:
+        path = write(example().trace(), Path(directory) / "x")[2]
+        whole = bytearray(path.read_bytes())
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+        path.write_bytes(whole)
+        try:
+            total = replay(path.parent, SYSTEM).result["time_s"]
+        except UserError as error:
+            total = len(str(error))
+        assert 0 < total < np.inf

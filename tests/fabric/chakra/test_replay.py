@@ -136,7 +136,7 @@ def traces(draw: st.DrawFn) -> Trace:
     return made.trace()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(traces(), st.floats(0.0, 4.0))
 def test_laws_of_every_replay(trace: Trace, talk: float) -> None:
     seconds = timed(trace, talk)

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from trainshed.core import UserError
 from trainshed.fabric.chakra import schema
 from trainshed.fabric.chakra.groups import FILE, along, process_groups, read_groups, resolve
@@ -151,7 +149,7 @@ class _Rank:
         peer = self._whole(node, other)
         if not 0 <= peer < self.made.ranks or peer == self.rank:
             raise self._wrong(node, other, peer, f"another rank, 0 to {self.made.ranks - 1}")
-        return {"call": Call(kind="permute"), "size": self._size(node), "peer": peer,
+        return {"call": Call(kind="permute"), "size": self._number(node, "comm_size"), "peer": peer,
                 "tag": self._whole(node, "comm_tag", 0)}  # fmt: skip
 
     def _collective(self, node: Node) -> dict[str, Any]:
@@ -164,7 +162,7 @@ class _Rank:
             raise self._wrong(node, KIND, kind, ", ".join(KINDS))
         members = self._members(node)
         group = self.made.group(members, self._word(node, "pg_name", "") if "pg_name" in node.attributes else None)
-        size = 0.0 if name == "BARRIER" else self._size(node)
+        size = 0.0 if name == "BARRIER" else self._number(node, "comm_size")
         call = Call(
             kind=kind, algorithm=self._word(node, ALGORITHM, "auto"), dtype=self._word(node, DTYPE, "bf16"),
             copies=self._number(node, COPIES, 1.0),
@@ -183,12 +181,6 @@ class _Rank:
         chosen = [bool(v) for v in involved.value]
         return along(self.rank, chosen, self.dims, self.made.ranks, self._at(node))
 
-    def _size(self, node: Node) -> float:
-        size = self._number(node, "comm_size")
-        if size < 0:
-            raise self._wrong(node, "comm_size", size, "bytes, at least 0")
-        return size
-
     def _get(self, node: Node, name: str) -> Attribute:
         if name not in node.attributes:
             raise self._wrong(node, f"no attribute {name}", None, f"{name}, which nodes of this type have")
@@ -199,8 +191,8 @@ class _Rank:
             return default
         found = self._get(node, name)
         numbers = found.kind in schema.INTEGERS or found.kind in ("double", "float")
-        if not numbers or not isinstance(found.value, int | float) or not np.isfinite(found.value):
-            raise self._wrong(node, name, found.value, "a finite number")
+        if not numbers or not isinstance(found.value, int | float) or not 0 <= found.value < math.inf:
+            raise self._wrong(node, name, found.value, "a finite number, at least 0")
         return float(found.value)
 
     def _whole(self, node: Node, name: str, default: int | None = None) -> int:
