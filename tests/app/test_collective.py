@@ -102,6 +102,16 @@ def test_replay(trainshed: Runner, tmp_path: Path) -> None:
     assert "all_reduce" in trainshed(f"collective replay {tmp_path / 'et'} --on trn2").out
 
 
+def test_a_step_is_written_and_replayed(trainshed: Runner, tmp_path: Path) -> None:
+    """Without a pipeline the replay of a step's trace takes the step's own time."""
+    step = trainshed(
+        "train llama-3.1-8b --on trn2 --chips 4 --plan 'tp16 sp1' --global-batch 4 --seq 2048 --json "
+        f"--chakra {tmp_path}"
+    ).json["result"]
+    replayed = trainshed(f"collective replay {tmp_path} --on trn2 --ranks-per-chip 4 --json").json["result"]
+    assert replayed["time_s"] == pytest.approx(step["step_time_s"], rel=0.01)
+
+
 MISTAKES = [
     ("collective all_reduce --bytes 1MiB", "--topology"),
     ("collective all_reduce --bytes 1MiB --on trn2 --topology x.toml", "one of them"),

@@ -18,6 +18,7 @@ from trainshed.models import load
 from trainshed.serving.media import MediaWork
 from trainshed.validate import claims as _claims
 from trainshed.validate.run import run as _validate
+from trainshed.validate.targets import targets as _targets
 
 __all__ = [
     "claims", "collective", "compare", "explain", "hardware_diff", "hardware_list", "hardware_show", "models_list",
@@ -155,9 +156,9 @@ def claims() -> Result:
 
 
 def validation(tables: Sequence[str] = (), *, group: str = "", rows: bool = False, progress: Any = None) -> Result:
-    """Predictions beside published measurements, with errors, coverage and the null model."""
+    """Predictions beside published measurements: errors, coverage, the null model, what is asked of collectives."""
     report = _validate(tables, group, progress=progress)
+    result = report.to_json(rows=rows) | {"targets": [t.to_json() for t in _targets(report.rows)]}
     return Result(
-        command="validate", inputs={"tables": list(tables), "group": group}, result=report.to_json(rows=rows),
-        details={"report": report},
-    )  # fmt: skip
+        command="validate", inputs={"tables": list(tables), "group": group}, result=result, details={"report": report}
+    )

@@ -210,6 +210,7 @@ def train(
     global_batch: GlobalBatch = None, seq: Sequence = None, dtype: Dtype = "bf16", framework: Framework = None,
     price: Price = None, purchase: Purchase = None, grid: Grid = None, set_values: Sets = None,
     hardware: Extra = None, trace: Trace = None, plot: PlotFile = None, require: Require = False, as_json: Json = False,
+    chakra: Annotated[Path | None, typer.Option("--chakra", help="Write the step as Chakra traces (folder).")] = None,
 ) -> None:  # fmt: skip
     """One training step: time, memory, energy, money.
 
@@ -223,7 +224,10 @@ def train(
         chips=chips, ultraservers=ultraservers, plan=plan, global_batch=global_batch, seq=seq, dtype=dtype,
         framework=framework, price=price, purchase=purchase, grid=grid, set_values=set_values, hardware=hardware,
     )  # fmt: skip
-    _finish(api.train(model, on=on, **options), as_json=as_json, trace=trace, plot=plot, require=require)
+    result = api.train(model, on=on, **options)
+    if chakra is not None:
+        views.chakra(result, chakra)
+    _finish(result, as_json=as_json, trace=trace, plot=plot, require=require)
 
 
 @app.command()

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from trainshed.core import Cost, Result, UserError
+from trainshed.fabric.chakra import write
 from trainshed.report import perfetto, plots
+from trainshed.training.chakra import chakra_trace
 from trainshed.training.tracks import stage_tracks
 
 
@@ -28,6 +30,12 @@ def tracks(result: Result) -> Mapping[str, Cost]:
     if result.command == "train":
         return stage_tracks(result.details["step"])
     return {result.cost.what: result.cost.scalar()}
+
+
+def chakra(result: Result, folder: Path) -> None:
+    """Write a training step as Chakra execution traces, one file per rank: ``step.RANK.et``."""
+    parts = (result.details[name] for name in ("model", "system", "plan", "job", "framework"))
+    write(chakra_trace(*parts), folder)
 
 
 def plot(result: Result, path: Path) -> None:
