@@ -179,7 +179,20 @@ def _validate(result: Result) -> list[Grid]:
     return [
         Grid(title="Predicted against published", columns=head, rows=groups),
         Grid(title="Sweeps", columns=("group", "model", "chips", "points", "rank correlation"), rows=sweeps),
+        *_targets(result.result.get("targets") or []),
     ]
+
+
+def _targets(lines: Sequence[Mapping[str, Any]]) -> list[Grid]:
+    """What is asked of collectives, and whether it is met."""
+    rows = [
+        [t["what"], t["part"], f"{t['covered']}/{t['counted']}", percent(t["median_abs_error"]),
+         percent(t["p90_abs_error"]), percent(t["most_median"]), percent(t["most_p90"]),
+         {True: "yes", False: "no", None: DASH}[t["met"]]]
+        for t in lines
+    ]  # fmt: skip
+    head = ("what", "part", "covered", "median", "p90", "median asked", "p90 asked", "met")
+    return [Grid(title="Targets of collectives", columns=head, rows=rows)] if rows else []
 
 
 def _compare(result: Result) -> list[Grid]:

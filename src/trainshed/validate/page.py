@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trainshed.validate.scores import GroupScore, ValidateReport
 from trainshed.validate.table import measurements
+from trainshed.validate.targets import Target, targets
 
 #: A group is held against its null model from this many counted points on, and if the null is worse than this.
 NULL_POINTS, NULL_ERROR = 15, 0.10
@@ -87,6 +88,8 @@ def _table(name: str, report: ValidateReport) -> str:
     lines = [_group_line(g) for g in report.groups if g.table == name]
     head = ("group", "chip", "metric", "regime", "points", "covered", "median", "p90", "bias", "null")
     text = f"## {name}.csv\n\n" + _markdown(head, lines)
+    if name == "collectives":
+        text += _targets(targets(report.rows))
     sweeps = [s for s in report.sweeps if s.table == name]
     if sweeps:
         rows = [
@@ -100,6 +103,25 @@ def _table(name: str, report: ValidateReport) -> str:
         f"- **{g}**: {_caution(what[g])}" for g in dict.fromkeys(line[0].strip("()") for line in lines) if g in what
     ]
     return text + "\n" + "\n".join(notes) + "\n"
+
+
+def _targets(lines: Sequence[Target]) -> str:
+    """What is asked of collectives, and whether it is met."""
+    judged = [t for t in lines if t.met is not None]
+    if not judged:
+        return ""
+    rows = [
+        (t.what, t.part, str(t.counted), _share(t.covered, t.counted), _percent(t.median_abs_error),
+         _percent(t.p90_abs_error), _asked(t), {True: "yes", False: "**no**", None: ""}[t.met])
+        for t in lines
+    ]  # fmt: skip
+    met = sum(t.met is True for t in judged)
+    head = ("what", "part", "counted", "covered", "median", "p90", "asked", "met")
+    return f"\nOf {len(judged)} targets {met} are met (all sizes together):\n\n" + _markdown(head, rows)
+
+
+def _asked(t: Target) -> str:
+    return " / ".join(f"{most:.0%}" for most in (t.most_median, t.most_p90) if most is not None)
 
 
 def _group_line(g: GroupScore) -> tuple[str, ...]:
