@@ -41,8 +41,8 @@ def changed(kind: str, name: str, ranks: int, number: int, **change: object) -> 
         (changed("all_gather", "ring", 4, 0, wrap=0), "shift without wrap"),
         (changed("all_gather", "ring", 4, 0, target=ints(0, 2, 3, 0)), "send 0 to itself: 0"),
         (changed("all_gather", "ring", 4, 0, reduce=True), "a send that adds up"),
-        (changed("all_to_all", "direct", 3, 0, to=ints(0, 0, 1, 1, 2, 0)), "overwrite slot 0 of rank 1 at once"),
-        (changed("reduce_scatter", "mesh", 3, 0, to=ints(1, 0, 1, 1, 2, 2)), "is added to slot"),
+        (changed("all_to_all", "direct", 3, 0, to=ints(0, 1, 2, 0, 1, 0)), "overwrite slot 0 of rank 1 at once"),
+        (changed("reduce_scatter", "mesh", 3, 0, to=ints(1, 1, 2, 0, 1, 2)), "is added to slot"),
     ],
 )  # fmt: skip
 def test_a_broken_schedule_is_named(made: Schedule, words: str) -> None:

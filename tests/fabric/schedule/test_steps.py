@@ -75,3 +75,12 @@ def test_what_kinds_start_and_end_with(kind: str, name: str) -> None:
         assert want.tolist() == [[0, NOTHING, NOTHING], [NOTHING, 1, NOTHING], [NOTHING, NOTHING, 2]]
     if kind == "broadcast":
         assert have.tolist() == [[0], [NOTHING], [NOTHING]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("reduce_scatter", "mesh"), ("all_gather", "mesh"), ("all_to_all", "direct")]
+)
+def test_ranks_issue_to_different_targets_first(kind: str, name: str) -> None:
+    (step,) = schedule(kind, name, 6).steps
+    firsts = [int(step.target[step.source == rank][0]) for rank in range(6)]
+    assert sorted(firsts) == list(range(6))

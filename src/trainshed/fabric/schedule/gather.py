@@ -56,9 +56,9 @@ def mesh(ranks: int) -> Gather:
 
 
 def others(ranks: int) -> tuple[Ints, Ints]:
-    """All pairs of different ranks: sources in order, the targets of each from its next rank around."""
-    source = np.repeat(np.arange(ranks), ranks - 1)
-    return source, (source + np.tile(np.arange(1, ranks), ranks)) % ranks
+    """All pairs of different ranks, next ones first, so that ranks that issue in this order do not begin alike."""
+    source = np.tile(np.arange(ranks), ranks - 1)
+    return source, (source + np.repeat(np.arange(1, ranks), ranks)) % ranks
 
 
 def doubling(ranks: int) -> Gather:
