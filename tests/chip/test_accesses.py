@@ -4,7 +4,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainshed.chip.accesses import columns_of, extent, meet, region_runs, union
+import trainshed.nki as nki
+import trainshed.nki.isa as nisa
+import trainshed.nki.language as nl
+from trainshed.chip.accesses import accesses, columns_of, extent, meet, region_runs, union
 from trainshed.chip.record import Region
 from trainshed.chip.words import MemoryRegion
 
@@ -59,3 +62,23 @@ def test_a_broadcast_over_partitions_is_one_partition():
 def test_regions_meet_where_they_share_a_byte(one, two):
     assert meet(one, two) == bool(byte_set(one) & byte_set(two))
     assert not meet(one, two._replace(storage=1))
+
+
+def test_forms_and_parts_number_what_is_equal():
+    """Forms are equal but for storage and offset, parts but for storage."""
+
+    def kernel(a):
+        for start in (0, 8, 0):
+            tile = nl.ndarray((8, 16), dtype=nl.float32, buffer=nl.sbuf)
+            nisa.memset(tile[:, start : start + 8], value=0.0)
+        nisa.memset(tile[:, 0:4], value=0.0)
+        return a
+
+    run = nki.simulate(kernel, target="trn2", values=False)
+    run(np.zeros((8, 16), np.float32))
+    columns = accesses(run.launch.cores[0])
+    for numbers, key in ((columns.forms, lambda r: (r[1:3], r[4:])), (columns.parts, lambda r: r[1:])):
+        for i, one in enumerate(columns.regions):
+            for j, two in enumerate(columns.regions):
+                assert (numbers[i] == numbers[j]) == (key(one) == key(two))
+    assert columns.forms.tolist()[:3] == [columns.forms[0]] * 3

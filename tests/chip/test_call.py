@@ -73,3 +73,15 @@ def test_a_dma_has_descriptors_instead(core, tile, empty, values):
     copy = empty((2, 2, 2, 2, 2, 2))
     dma_copy(copy, source[:, :2, :2, :2, :2, 1:3])
     np.testing.assert_array_equal(values(copy), numbers[:, :2, :2, :2, :2, 1:3])
+
+
+def test_what_passed_once_does_not_let_others_pass(empty):
+    """Rules are not asked again for operands alike in all that they ask, and only for those."""
+    tile, copy = empty((128, 8)), empty((128, 8))
+    memset(tile, 1.0)
+    for _ in range(2):
+        tensor_copy(copy[:32], tile[32:64])
+    with pytest.raises(NkiValidationError, match="start partition"):
+        tensor_copy(copy[:32], tile[8:40])
+    with pytest.raises(NkiValidationError, match="start partition"):
+        tensor_copy(copy[:64], tile[32:96])

@@ -5,6 +5,7 @@ Analyses of a finished run (``chip/allocate.py``, ``chip/hazards.py``, ``chip/pr
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -34,6 +35,28 @@ class Accesses:
     """Serial of the operand's storage, per operand."""
 
     @cached_property
+    def forms(self) -> Array:
+        """A number per operand: equal for those that are equal but for storage and offset."""
+        if not self.regions:
+            return np.zeros(0, np.int64)
+        _, buffers, dtypes, _, patterns, kinds = zip(*self.regions, strict=True)
+        found, objects = _numbered([id(pattern) for pattern in patterns])  # few objects: ``chip/call.py``
+        known: dict[object, int] = {}
+        by_object: dict[Hashable, Hashable] = dict(zip(map(id, patterns), patterns, strict=True))
+        found = np.array([known.setdefault(by_object[one], len(known)) for one in objects], np.int64)[found]
+        for column in (buffers, dtypes, kinds):
+            more, values = _numbered(column)
+            found = found * len(values) + more
+        return found
+
+    @cached_property
+    def parts(self) -> Array:
+        """A number per operand: equal for those that are the same bytes of their storages, as the same dtype."""
+        offsets = _numbered([region[3] for region in self.regions])[0]
+        found: Array = np.unique(self.forms * (len(offsets) + 1) + offsets, return_inverse=True)[1]
+        return found
+
+    @cached_property
     def _by_storage(self) -> tuple[Array, Array]:
         order = np.argsort(self.storage, kind="stable")
         return order, self.storage[order]
@@ -44,6 +67,12 @@ class Accesses:
         low, high = np.searchsorted(storages, (serial, serial + 1))
         found: Array = order[low:high]
         return found
+
+
+def _numbered(column: Sequence[Hashable]) -> tuple[Array, list[Hashable]]:
+    """A number per value, and the values in the order of their numbers."""
+    known = {value: number for number, value in enumerate(dict.fromkeys(column))}
+    return np.fromiter(map(known.__getitem__, column), np.int64, len(column)), list(known)
 
 
 _SIZES = {str.__str__(name): kind.itemsize for name, kind in DTYPES.items()}

@@ -7,6 +7,7 @@ the documents, ``call.issue(...)``, and, where values are wanted, what it comput
 from __future__ import annotations
 
 import zlib
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,9 @@ class Call:
         """An operand that must be a tensor in one of ``buffers`` and start at a legal partition."""
         if not isinstance(tensor, NkiTensor):
             raise self.fail(operand, "operand", type(tensor).__name__, "a tensor", "operand")
+        form = self.form((tensor,), buffers)
+        if form in self.core.passed:
+            return tensor
         if tensor.storage.buffer not in buffers:
             raise self.fail(
                 operand, "memory", tensor.storage.buffer.value, " or ".join(b.value for b in buffers), "memory"
@@ -100,7 +104,30 @@ class Call:
                 self.pattern(operand, tensor)
         if not size:
             raise self.fail(operand, "elements of a view of shape " + str(tensor.shape), 0, "at least one", "empty")
+        self.passes(form)
         return tensor
+
+    def form(self, operands: tuple[Any, ...], *asked: Hashable) -> tuple[Hashable, ...] | None:
+        """All that the rules of this instruction ask: ``asked`` and the looks of operands; None where it is not known.
+
+        In HBM it does not matter where a tensor begins.
+        """
+        found: list[Hashable] = [self.opcode, *asked]
+        for item in operands:
+            if not isinstance(item, NkiTensor) or item.indirection is not None:
+                return None
+            storage = item.storage
+            buffer = storage.buffer
+            found += (
+                buffer, item.dtype, item.shape, item.strides, item.offset if buffer.on_chip else 0, storage.row,
+                storage.address,
+            )  # fmt: skip
+        return tuple(found)
+
+    def passes(self, form: tuple[Hashable, ...] | None, plan: object = True) -> None:
+        """The rules hold for a form, and say ``plan``: ``core.passed`` has it from now on."""
+        if form is not None:
+            self.core.passed[form] = plan
 
     def partitions(self, operand: str, tensor: NkiTensor) -> None:
         """Tiles of over 64 partitions start at 0, over 32 at 0 or 64, others at a multiple of 32.
@@ -172,10 +199,11 @@ class Call:
         core = self.core
         sources = [item for item in reads if isinstance(item, NkiTensor)]
         targets = [item for item in writes if isinstance(item, NkiTensor)]
+        precise = core.options.precise
         for item in (*sources, *targets):
             if item.fault is not None:
                 raise item.fault
-            if not core.options.precise:
+            if not precise:
                 self._as_stored(item)
         record = Instruction(
             len(core.instructions), core.index, self.opcode, engine,
@@ -340,10 +368,18 @@ def array(tensor: NkiTensor) -> Array:
 
 
 def region(tensor: NkiTensor) -> Region:
-    """The bytes a tensor names, for the record."""
+    """The bytes a tensor names, for the record. Equal patterns are one object."""
     storage, found = tensor.storage, tensor.indirection
-    return Region(
-        storage.serial, storage.buffer, tensor.dtype, tensor.offset,
-        tuple(zip(tensor.strides, tensor.shape)),  # noqa: B905 - as long as each other
-        None if found is None else found.kind,
-    )  # fmt: skip
+    form = tensor.strides, tensor.shape
+    pattern = _PATTERNS.get(form)
+    if pattern is None:
+        if len(_PATTERNS) >= _MOST_PATTERNS:
+            _PATTERNS.clear()
+        pattern = _PATTERNS[form] = tuple(zip(*form, strict=True))
+    kind = None if found is None else found.kind
+    return _new(Region, (storage.serial, storage.buffer, tensor.dtype, tensor.offset, pattern, kind))
+
+
+_new = tuple.__new__  # a named tuple's own takes three times as long
+_PATTERNS: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, int], ...]] = {}
+_MOST_PATTERNS = 65536

@@ -93,6 +93,8 @@ class NeuronCore:
         """The last call, where it read undefined elements whose consequences are still to be marked."""
         self.launch: Any = None
         """The launch this core is part of (chip/launch.py): shared HBM, barriers, exchange."""
+        self.passed: dict[Any, Any] = {}
+        """What rules said of operands, by all that they ask of them: loops ask the same again and again."""
         self.state: dict[str, Any] = {}
         """Generators and other engine state, by the instruction module that owns it."""
 
@@ -130,8 +132,8 @@ class NeuronCore:
             len(self.storages) * self.cores + self.index, shape, dtype, buffer,
             name=name, address=address, source=at, data=data, wide=not self.options.precise,
         )  # fmt: skip
-        # A tile's bytes live as long as a tensor names them; what is said of it stays.
-        self.storages.append(storage.described() if buffer.on_chip else storage)
+        # A tile's bytes, where there are any, live as long as a tensor names them; what is said of it stays.
+        self.storages.append(storage.described() if buffer.on_chip and self.options.values else storage)
         return storage
 
     def _check_allocation(

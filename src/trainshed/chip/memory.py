@@ -7,6 +7,8 @@ capacity and what overlaps are settled from the instruction records when the run
 
 from __future__ import annotations
 
+from copy import copy
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,9 @@ import numpy as np
 from trainshed.chip.errors import Source
 from trainshed.chip.words import MemoryRegion
 from trainshed.numerics.formats import DType
+
+View = tuple[int, tuple[int, ...], tuple[int, ...], int]
+"""Bytes of an element, shape, strides and offset (in elements)."""
 
 
 class Storage:
@@ -23,7 +28,7 @@ class Storage:
     """
 
     __slots__ = (
-        "_data", "address", "argument", "buffer", "changed", "dtype", "held", "lent", "matmul",
+        "_data", "_matmul", "_products", "address", "argument", "buffer", "changed", "dtype", "held", "lent",
         "name", "nbytes", "origin", "row",
         "scale", "serial", "shape", "shared", "source", "waiting", "wide", "written",
     )  # fmt: skip
@@ -52,12 +57,14 @@ class Storage:
         self.scale = 4 // dtype.itemsize if wide and dtype.is_float else 1
         if data is not None and self.scale != 1:
             data = data.astype(np.float32, copy=False)
-        self._data: np.ndarray[Any, Any] = _aligned(self.nbytes * self.scale) if data is None else _read_only(data)
+        #: None until somebody asks for the bytes.
+        self._data: np.ndarray[Any, Any] | None = None if data is None else _read_only(data)
         #: The bytes are the caller's: the first instruction that writes here makes them its own (``own``).
         self.lent = data is not None
         self.written: bool | np.ndarray[Any, Any] = data is not None
-        #: PSUM only: which bytes hold a matmul's accumulation (same meaning as ``written``).
-        self.matmul: bool | np.ndarray[Any, Any] = False
+        #: PSUM only: which bytes hold a matmul's accumulation, but for the views in ``_products``.
+        self._matmul: bool | np.ndarray[Any, Any] = False
+        self._products: dict[View, tuple[int, int]] | None = None
         #: An instruction wrote to it.
         self.changed = False
         #: Where what is undefined in it was first read: instruction, operand, line.
@@ -74,15 +81,14 @@ class Storage:
 
     def described(self) -> Storage:
         """The allocation without its bytes: what is kept of an on-chip tile that no tensor names any more."""
-        kept = Storage.__new__(Storage)
-        for name in Storage.__slots__:
-            setattr(kept, name, getattr(self, name))
+        kept = copy(self)
         kept._data = _NOTHING
         return kept
 
     def own(self) -> None:
         """Bytes of its own in place of those lent."""
         if self.lent:
+            assert self._data is not None
             bytes_ = _aligned(self._data.size)
             np.copyto(bytes_, self._data)
             self._data, self.lent = bytes_, False
@@ -93,7 +99,51 @@ class Storage:
         if self.waiting is not None:
             waiting, self.waiting = self.waiting, None
             waiting.settle()
+        if self._data is None:
+            self._data = _aligned(self.nbytes * self.scale)
         return self._data
+
+    @property
+    def matmul(self) -> bool | np.ndarray[Any, Any]:
+        """PSUM only: which bytes hold a matmul's accumulation (same meaning as ``written``)."""
+        views, self._products = self._products, None
+        for view in views or ():
+            self._matmul = mark(self._matmul, self.nbytes, *view)
+        return self._matmul
+
+    def accumulate(self, view: View) -> None:
+        """A matmul's results are in a view now."""
+        if self._matmul is True:
+            return
+        if covers(self.nbytes // view[0], *view[1:]):
+            self._matmul = True
+            return
+        if self._products is None:
+            self._products = {}
+        self._products[view] = _bytes_of_row(self.row, view)
+
+    def accumulates(self, view: View) -> bool:
+        """Whether all of a view holds a matmul's results."""
+        views = self._products
+        if self._matmul is True or (views and view in views):
+            return True
+        if self._matmul is False:
+            low, high = _bytes_of_row(self.row, view)
+            if views is None or all(high <= begin or end <= low for begin, end in views.values()):
+                return False
+        return not missing(self.matmul, *view)
+
+
+def _bytes_of_row(row: int, view: View) -> tuple[int, int]:
+    """The bytes of each partition among which those of an on-chip view are."""
+    size, shape, strides, offset = view
+    low = high = offset * size % row
+    for count, stride in zip(shape[1:], strides[1:], strict=True):
+        if stride < 0:
+            low += (count - 1) * stride * size
+        else:
+            high += (count - 1) * stride * size
+    return low, high + size
 
 
 _NOTHING = np.empty(0, np.uint8)
@@ -170,6 +220,6 @@ def missing(
     if state is True:
         return 0
     if state is False:
-        return int(np.prod(shape))
+        return prod(shape)
     words = window(state, itemsize, shape, strides, offset)
     return int(np.count_nonzero(words != _ONES[itemsize]))

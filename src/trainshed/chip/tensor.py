@@ -56,6 +56,7 @@ class Indirection:
 
 
 _ALL = slice(None)
+_INDEX = (int, np.integer, VirtualRegister)  # a union would be made anew for every index
 
 
 class NkiTensor(NoOperators, NKIObject):
@@ -192,12 +193,11 @@ class NkiTensor(NoOperators, NKIObject):
 
     def __getitem__(self, key: Any) -> NkiTensor:
         keys = key if isinstance(key, tuple) else (key,)
-        for at, item in enumerate(keys):
-            if item is Ellipsis:
-                keys = (*keys[:at], *[_ALL] * (self.ndim - len(keys) + 1), *keys[at + 1 :])
-                break
         old_shape, old_strides = self.shape, self.strides
         if len(keys) > len(old_shape):
+            at = next((at for at, item in enumerate(keys) if item is Ellipsis), None)
+            if at is not None:
+                return self[self._spelt_out(keys, at)]
             raise self._fail("indexing", "indices", len(keys), f"at most {self.ndim}")
         shape: list[int] = []
         strides: list[int] = []
@@ -215,11 +215,11 @@ class NkiTensor(NoOperators, NKIObject):
                     start, count, step = begin, stop - begin, 1
                 else:
                     start, count, step = self._slice(dim, item, size)
-            elif isinstance(item, DynamicSlice):
+            elif type(item) is not int and isinstance(item, DynamicSlice):
                 start, count, step = self._whole(dim, item.start), self._whole(dim, item.size), 1
                 if start < 0 or start + count > size or count < 0:
                     raise self._fail("indexing", f"dimension {dim}", item, f"inside 0 to {size}")
-            elif isinstance(item, int | np.integer | VirtualRegister):
+            elif isinstance(item, _INDEX):
                 start = int(item)
                 if not -size <= start < size:
                     raise self._fail("indexing", f"index of dimension {dim}", start, f"below {size}")
@@ -229,6 +229,8 @@ class NkiTensor(NoOperators, NKIObject):
                     offset += start * stride
                     continue
                 count, step = 1, 1
+            elif item is Ellipsis:
+                return self[self._spelt_out(keys, dim)]
             else:
                 raise self._fail("indexing", f"index of dimension {dim}", item, "an integer, a slice, nl.ds or ...")
             if count != size:
@@ -243,6 +245,12 @@ class NkiTensor(NoOperators, NKIObject):
             shape.append(1)
             strides.append(1)
         return self._make(shape, strides, offset)
+
+    def _spelt_out(self, keys: tuple[Any, ...], at: int) -> tuple[Any, ...]:
+        """Keys with as many whole dimensions as the ellipsis at ``at`` stands for; there may be only one."""
+        if any(item is Ellipsis for item in keys[at + 1 :]):
+            raise self._fail("indexing", "indices", "... twice", "... once at most")
+        return (*keys[:at], *[_ALL] * (self.ndim - len(keys) + 1), *keys[at + 1 :])
 
     def _slice(self, dim: int, item: slice, size: int) -> tuple[int, int, int]:
         """Start, count and step of a slice, which must lie inside the dimension."""
@@ -313,10 +321,8 @@ class NkiTensor(NoOperators, NKIObject):
         if math.prod(sizes) != self.shape[dim]:
             raise self._fail("reshape_dim", "shape", tuple(shape), f"sizes whose product is {self.shape[dim]}")
         strides = [self.strides[dim] * stride for stride in row_major(sizes)]
-        return self._make(
-            (*self.shape[:dim], *sizes, *self.shape[dim + 1 :]),
-            (*self.strides[:dim], *strides, *self.strides[dim + 1 :]),
-        )
+        shape = (*self.shape[:dim], *sizes, *self.shape[dim + 1 :])
+        return self._make(shape, (*self.strides[:dim], *strides, *self.strides[dim + 1 :]))
 
     def flatten_dims(self, start_dim: int, end_dim: int) -> NkiTensor:
         """Dimensions ``start_dim`` to ``end_dim`` (inclusive) merged; they must lie contiguously."""
@@ -324,10 +330,8 @@ class NkiTensor(NoOperators, NKIObject):
         merged = merge(self.shape[start : end + 1], self.strides[start : end + 1])
         if merged is None:
             raise self._fail("flatten_dims", "dimensions", (start_dim, end_dim), "contiguous in memory")
-        return self._make(
-            (*self.shape[:start], merged[0], *self.shape[end + 1 :]),
-            (*self.strides[:start], merged[1], *self.strides[end + 1 :]),
-        )
+        shape = (*self.shape[:start], merged[0], *self.shape[end + 1 :])
+        return self._make(shape, (*self.strides[:start], merged[1], *self.strides[end + 1 :]))
 
     def reshape(self, shape: Sequence[int]) -> NkiTensor:
         """The same elements under another shape, where the layout allows it."""
@@ -410,9 +414,8 @@ class NkiTensor(NoOperators, NKIObject):
         base = self.offset
         if kind.itemsize != self.dtype.itemsize:
             base = base * self.dtype.itemsize // kind.itemsize
-        view = NkiTensor(
-            shape, kind, self.storage, strides, base + (0 if offset is None else whole("ap", "offset", offset))
-        )
+        base += 0 if offset is None else whole("ap", "offset", offset)
+        view = NkiTensor(shape, kind, self.storage, strides, base)
         if scalar_offset is not None and vector_offset is not None:
             raise self._fail("ap", "offsets", "both", "scalar_offset or vector_offset")
         index = scalar_offset if scalar_offset is not None else vector_offset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from trainshed.chip.call import ON_CHIP, PSUM, SBUF, Array, Call, array
 from trainshed.chip.findings import note
 from trainshed.chip.indirect import addresses_of, flat_values, free, scalar
 from trainshed.chip.isa.quantize import scale_view
-from trainshed.chip.memory import mark, missing, window
+from trainshed.chip.memory import View, mark, missing, window
 from trainshed.chip.operands import flat
 from trainshed.chip.record import Instruction
 from trainshed.chip.tensor import NkiTensor
@@ -115,20 +115,23 @@ def _no_tiling(call: Call, position: tuple[int, int], *tensors: NkiTensor) -> No
         )
 
 
-def nc_matmul(
-    dst: NkiTensor, stationary: NkiTensor, moving: NkiTensor, is_stationary_onezero: bool = False,
-    is_moving_onezero: bool = False, is_transpose: bool = False, accumulate: bool | None = None,
-    tile_position: Sequence[int] = (), tile_size: Sequence[int] = (),
-    perf_mode: matmul_perf_mode = matmul_perf_mode.none, name: str | None = None,
-) -> Instruction:  # fmt: skip
-    """``dst`` (PSUM) ``= stationary.T @ moving`` (SBUF): ``[K, M]`` and ``[K, N]`` give ``[M, N]``, float32 inside.
+class _Plan(NamedTuple):
+    """What a matmul does, by the looks of its operands."""
 
-    ``accumulate``: add to what PSUM holds (True), overwrite it (False), or add where it was written before (None).
-    With ``perf_mode=double_row`` the contraction also runs over a first free dimension of 2. With ``is_transpose``
-    the moving operand is an identity (or permutation) and data pass bit by bit.
-    Source: ``nki.isa.nc_matmul``.
-    """
-    call = Call("nc_matmul", name)
+    rows: int
+    columns: int
+    depth: int
+    """Terms of a sum."""
+    double: bool
+    position: tuple[int, int]
+    size: tuple[int, int]
+
+
+def _plan(
+    call: Call, dst: NkiTensor, stationary: NkiTensor, moving: NkiTensor, is_transpose: bool, perf_mode: Any,
+    tile_position: Sequence[int], tile_size: Sequence[int],
+) -> _Plan:  # fmt: skip
+    """The rules of ``nc_matmul``."""
     for operand, tensor, place in (("stationary", stationary, SBUF), ("moving", moving, SBUF), ("dst", dst, PSUM)):
         call.tile(operand, tensor, place)
     double = _double_row(call, perf_mode)
@@ -149,8 +152,31 @@ def nc_matmul(
     if double and size[1] != 128:
         raise call.fail("tile_size", "column tiling under double_row", size, "128 columns", "matmul-tile")
     _no_tiling(call, position, stationary, moving, dst)
+    return _Plan(rows, columns, depth * (2 if double else 1), double, position, size)
+
+
+def nc_matmul(
+    dst: NkiTensor, stationary: NkiTensor, moving: NkiTensor, is_stationary_onezero: bool = False,
+    is_moving_onezero: bool = False, is_transpose: bool = False, accumulate: bool | None = None,
+    tile_position: Sequence[int] = (), tile_size: Sequence[int] = (),
+    perf_mode: matmul_perf_mode = matmul_perf_mode.none, name: str | None = None,
+) -> Instruction:  # fmt: skip
+    """``dst`` (PSUM) ``= stationary.T @ moving`` (SBUF): ``[K, M]`` and ``[K, N]`` give ``[M, N]``, float32 inside.
+
+    ``accumulate``: add to what PSUM holds (True), overwrite it (False), or add where it was written before (None).
+    With ``perf_mode=double_row`` the contraction also runs over a first free dimension of 2. With ``is_transpose``
+    the moving operand is an identity (or permutation) and data pass bit by bit.
+    Source: ``nki.isa.nc_matmul``.
+    """
+    call = Call("nc_matmul", name)
+    plain = perf_mode is matmul_perf_mode.none and not tile_position and not tile_size
+    form = call.form((dst, stationary, moving), bool(is_transpose)) if plain else None
+    plan = call.core.passed.get(form)
+    if plan is None:
+        plan = _plan(call, dst, stationary, moving, is_transpose, perf_mode, tile_position, tile_size)
+        call.passes(form, plan)
+    rows, columns, contracted, double, position, size = plan
     adds = _adds(call, dst, False if is_transpose else accumulate)
-    contracted = depth * (2 if double else 1)
     record = call.issue(
         engine.tensor, (stationary, moving), (dst,), rows=rows, columns=columns, depth=contracted,
         macs=rows * columns * contracted,
@@ -180,9 +206,7 @@ def _adds(call: Call, dst: NkiTensor, accumulate: bool | None) -> Any:
     if accumulate is not None and not accumulate:
         return False
     if not call.values:
-        return dst.indirection is None and not missing(
-            dst.storage.matmul, dst.itemsize, dst.shape, dst.strides, dst.offset
-        )
+        return dst.indirection is None and dst.storage.accumulates(_view(dst))
     if dst.indirection is not None:
         view = scalar(call, "dst", dst) if dst.indirection.kind == "scalar" else None
         return _adds_indirect(call, dst, accumulate) if view is None else _adds(call, view, accumulate)
@@ -309,10 +333,12 @@ def _written(dst: NkiTensor) -> None:
 
 def _matmul_state(dst: NkiTensor) -> None:
     """Remember which bytes of PSUM hold matmul results."""
-    if dst.is_indirect():
-        return
-    storage = dst.storage
-    storage.matmul = mark(storage.matmul, storage.nbytes, dst.itemsize, dst.shape, dst.strides, dst.offset)
+    if dst.indirection is None:
+        dst.storage.accumulate(_view(dst))
+
+
+def _view(dst: NkiTensor) -> View:
+    return dst.dtype.itemsize, dst.shape, dst.strides, dst.offset
 
 
 def _pass_through(call: Call, dst: NkiTensor, data: NkiTensor, moving: NkiTensor) -> None:

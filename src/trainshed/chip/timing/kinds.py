@@ -77,18 +77,17 @@ def kinds(columns: Accesses, rates: Rates) -> Kinds:
     made: list[Kind] = []
     queues: dict[str, int] = {}
     of = []
+    forms, place, dma = columns.forms.tolist(), 0, engine.dma
     for item in columns.core.instructions:
-        attributes = item.attributes
-        key = (
-            item.opcode, id(item.engine), *item.work.values(), attributes.get("op"), attributes.get("transpose"),
-            attributes.get("dge_mode"), attributes.get("queue"), attributes.get("channel"),
-            *[(region[1], region[2], region[4], region[5]) for region in (*item.reads, *item.writes)],
-        )  # fmt: skip
-        place = found.get(key)
-        if place is None:
-            place = found[key] = len(made)
+        on, get = item.engine, item.attributes.get
+        begin, place = place, place + len(item.reads) + len(item.writes)
+        asked = (get("dge_mode"), get("queue")) if on is dma else (get("op"), get("transpose"), get("channel"))
+        key = (item.opcode, id(on), *asked, *item.work.values(), *forms[begin:place])
+        kind = found.get(key)
+        if kind is None:
+            kind = found[key] = len(made)
             made.append(_kind(item, rates, queues))
-        of.append(place)
+        of.append(kind)
     return Kinds(made, np.array(of, np.int64), list(queues), rates.dma_queues)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from trainshed.chip.accesses import Accesses, itemsize, lives, meet
 from trainshed.chip.memory import Storage
-from trainshed.chip.record import Instruction, Region
+from trainshed.chip.record import Region
 from trainshed.chip.timing.kinds import Array, Kinds
 from trainshed.chip.words import engine
 
@@ -28,20 +28,6 @@ class Edges(NamedTuple):
 
     later: Array
     earlier: Array
-
-
-class _Access(NamedTuple):
-    place: int
-    time: int
-    write: bool
-    box: Box
-    filled: bool
-    """It touches every byte of its box."""
-    begin: int
-    """Byte of its storage."""
-    form: int
-    """A number per pattern and size of elements."""
-    region: Region
 
 
 def box(region: Region, storage: Storage) -> Box:
@@ -189,83 +175,103 @@ class _Histories:
 
     def _codes(self, write: Array) -> list[int]:
         """A number per access: what part of its storage, read or written, by the same instruction as the one before."""
-        known: dict[tuple[object, ...], int] = {}
-        regions = self._columns.regions
-        part = np.fromiter((known.setdefault(region[2:], len(known)) for region in regions), np.int64, len(regions))
         time = self._columns.time[self._order]
         again = np.diff(time, prepend=-1) == 0
-        codes: list[int] = ((part * 2 + write)[self._order] * 2 + again).tolist()
+        codes: list[int] = ((self._columns.parts * 2 + write)[self._order] * 2 + again).tolist()
         return codes
 
     def _ordered(self, places: Array, write: Array, storage: Storage) -> Array:
         """Pairs of places in a history. What a later write covers wholly needs no more looking at."""
         columns = self._columns
-        regions = [columns.regions[i] for i in places.tolist()]
-        if write.all() and _are_tiles(regions, storage):
+        _, first, parts = np.unique(columns.parts[places], return_index=True, return_inverse=True)
+        regions = [columns.regions[i] for i in places[first].tolist()]
+        if write.all() and len(regions) == len(places) and _are_tiles(regions, storage):
             return np.zeros((0, 2), np.int64)
-        boxes: dict[object, tuple[Box, bool, int, int]] = {}
-        forms: dict[object, int] = {}
-        found: list[tuple[int, int]] = []
-        live = _Live()
-        for place, region in enumerate(regions):
-            known = boxes.get(region[2:])
-            if known is None:
-                around = box(region, storage)
-                size = itemsize(region)
-                form = forms.setdefault((size, region.pattern), len(forms))
-                filled = not region.indirect and _filled(region, around)
-                known = boxes[region[2:]] = (around, filled, region.offset * size, form)
-            found += live.add(_Access(place, int(columns.time[places[place]]), bool(write[place]), *known, region))
-        return np.array(found, np.int64).reshape(-1, 2)
+        live = _Live(regions, storage)
+        later: list[int] = []
+        earlier: list[int] = []
+        for place, (part, writes) in enumerate(zip(parts.tolist(), write.tolist(), strict=True)):
+            found = live.add(place, part, writes)
+            earlier += found
+            later += [place] * len(found)
+        pairs = np.array((later, earlier), np.int64).T
+        times = columns.time[places]
+        others: Array = pairs[times[pairs[:, 0]] != times[pairs[:, 1]]]
+        return others
+
+
+#: Parts that are compared with all others at once.
+_AT_ONCE = 64
 
 
 class _Live:
-    """The accesses of a history that later ones may have to wait for."""
+    """The accesses of a history that later ones may have to wait for, by the parts of the storage that they touch."""
 
-    def __init__(self) -> None:
-        self._writes: list[_Access] = []
-        self._reads: list[_Access] = []
+    def __init__(self, regions: list[Region], storage: Storage) -> None:
+        """``regions``: one of each part."""
+        self._regions = regions
+        boxes = [box(region, storage) for region in regions]
+        self._low, self._high = np.moveaxis(np.array(boxes, np.int64), 2, 0)
+        self._indirect = np.array([region.indirect is not None for region in regions], bool)
+        self._filled = ~self._indirect & [
+            _filled(region, around) for region, around in zip(regions, boxes, strict=True)
+        ]
+        self._near: list[list[tuple[int, bool]] | None] = [None] * len(regions)
+        self._writes: list[list[int]] = [[] for _ in regions]
+        self._reads: list[list[int]] = [[] for _ in regions]
         self._met: dict[object, bool] = {}
-        self._again: dict[object, list[int]] = {}
+        self._again: dict[int, list[int]] = {}
         """By the part that was read since the last write: the writes that it waits for."""
 
-    def add(self, item: _Access) -> list[tuple[int, int]]:
-        """What an access waits for; one that a write covers wholly needs no more looking at."""
-        if not item.write:
-            self._reads.append(item)
-            known = self._again.get(item.region[2:])
+    def add(self, place: int, part: int, write: bool) -> list[int]:
+        """The places that an access waits for; those that it covers wholly are needed no more."""
+        if not write:
+            self._reads[part].append(place)
+            known = self._again.get(part)
             if known is not None:
-                return [(item.place, other) for other in known]
-        found: list[tuple[int, int]] = []
-        self._writes = self._left(item, self._writes, found)
-        if item.write:
-            self._reads = self._left(item, self._reads, found)
-            self._writes.append(item)
+                return known
+        near = self._near[part]
+        if near is None:
+            self._look_around(part)
+            near = self._near[part] or []
+        found: list[int] = []
+        for other, covered in near:
+            writes, reads = self._writes[other], self._reads[other]
+            if not (writes or (write and reads)) or not (covered or self._meet(part, other)):
+                continue
+            found += writes
+            if write:
+                found += reads
+                if covered:
+                    self._writes[other], self._reads[other] = [], []
+        if write:
+            self._writes[part].append(place)
             self._again.clear()
         else:
-            self._again[item.region[2:]] = [other for _, other in found]
+            self._again[part] = found
         return found
 
-    def _left(self, item: _Access, live: list[_Access], found: list[tuple[int, int]]) -> list[_Access]:
-        kept = []
-        for other in live:
-            if other.time != item.time and not apart(item.box, other.box):
-                if item.write and item.filled and inside(other.box, item.box):
-                    found.append((item.place, other.place))
-                    continue
-                if self._meet(item, other):
-                    found.append((item.place, other.place))
-            kept.append(other)
-        return kept
+    def _look_around(self, part: int) -> None:
+        """The parts whose boxes meet this one's, and whether this one covers each; for some parts at once."""
+        some = slice(part, part + _AT_ONCE)
+        low, high = self._low[some, None], self._high[some, None]
+        meets = ((self._low < high) & (low < self._high)).all(axis=2)
+        inside = ((self._low >= low) & (self._high <= high)).all(axis=2) & self._filled[some, None]
+        for place, near in enumerate(meets, part):
+            found = np.flatnonzero(near)
+            covered = inside[place - part][found] | ((found == place) & ~self._indirect[place])
+            self._near[place] = list(zip(found.tolist(), covered.tolist(), strict=True))
 
-    def _meet(self, one: _Access, two: _Access) -> bool:
-        """Whether accesses whose boxes meet share a byte: a matter of their patterns and of how far apart they are."""
-        if one.region.indirect or two.region.indirect or (one.filled and two.filled):
+    def _meet(self, one: int, two: int) -> bool:
+        """Whether parts whose boxes meet share a byte: a matter of their patterns and of how far apart they are."""
+        first, second = self._regions[one], self._regions[two]
+        if first.indirect or second.indirect or (self._filled[one] and self._filled[two]):
             return True
-        key = (two.begin - one.begin, one.form, two.form)
+        size, other = itemsize(first), itemsize(second)
+        key = second.offset * other - first.offset * size, size, first.pattern, other, second.pattern
         known = self._met.get(key)
         if known is None:
-            known = self._met[key] = meet(one.region, two.region)
+            known = self._met[key] = meet(first, second)
         return known
 
 
@@ -291,7 +297,7 @@ def _hand_round(columns: Accesses, histories: _Histories, buffer: str, row: int)
     held: list[tuple[int, int, int]] = []
     found: list[tuple[int, int]] = []
     used = 0
-    items = columns.core.instructions
+    engines = [item.engine for item in columns.core.instructions]
     firsts, lasts = alive.first.tolist(), alive.last.tolist()
     for place in np.argsort(alive.first, kind="stable").tolist():
         storage, first = alive.storages[place], firsts[place]
@@ -299,17 +305,17 @@ def _hand_round(columns: Accesses, histories: _Histories, buffer: str, row: int)
             _, size, serial = heapq.heappop(held)
             used -= size
             begin, end = histories.spans[serial]
-            found += [(first, last) for last in _last_uses(histories.times[begin:end], items)]
+            found += [(first, last) for last in _last_uses(histories.times[begin:end], engines)]
         heapq.heappush(held, (lasts[place], storage.row, storage.serial))
         used += storage.row
     return np.array(found, np.int64).reshape(-1, 2)
 
 
-def _last_uses(times: list[int], items: Sequence[Instruction]) -> list[int]:
+def _last_uses(times: list[int], engines: Sequence[engine]) -> list[int]:
     """The last instruction of each engine that touches a storage, and every DMA that does."""
     last: dict[object, int] = {}
     dma = engine.dma
     for time in times:
-        on = items[time].engine
-        last[time if on is dma else (id(on),)] = time
+        on = engines[time]
+        last[time if on is dma else -id(on)] = time
     return list(last.values())
