@@ -60,7 +60,7 @@ def loads(network: Network, sends: Sends, transport: Transport, routing: str = "
     capacity = network.bandwidth * column(transport.reach, network.levels, 1.0)[network.level]
     late = latency(network, ways)
     last = column(transport.last_step, network.levels)[outermost]
-    finish = _finish(sends, pair, late + by_level["hop"], last / _alone(first, capacity[link] / share))
+    finish = _finish(sends, pair, late + by_level["hop"], last / alone(first, capacity[link] / share))
     if transport.inject < _most_sent(network, capacity, link):
         # every byte of a send passes its chip's engines: one more link, the first on the way
         link = np.insert(link, first[:-1], network.links + source)
@@ -73,7 +73,7 @@ def loads(network: Network, sends: Sends, transport: Transport, routing: str = "
     )  # fmt: skip
 
 
-def _alone(first: Ints, rate: Floats) -> Floats:
+def alone(first: Ints, rate: Floats) -> Floats:
     """``[pairs]`` B/s of a flow that is alone."""
     out, some = np.full(len(first) - 1, np.inf), np.flatnonzero(np.diff(first))
     if len(some):

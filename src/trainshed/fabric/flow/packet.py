@@ -115,6 +115,7 @@ class _Switchyard:
                 expected="dependencies without circles",
             )  # fmt: skip
         carried = self.carried[: self.loads.links]
+        # a link sends a packet at its full rate or nothing
         return Run(
             begin=self.begin, end=self.end + self.loads.finish, carried=carried, peak=(carried > 0.0).astype(np.float64)
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from trainshed.fabric.flow.loads import Loads
+from trainshed.fabric.flow.loads import Loads, alone
 from trainshed.fabric.flow.sends import Floats, Ints, Sends
 from trainshed.fabric.flow.shares import TIE, Pool, Wire, ranges
 
@@ -24,16 +24,12 @@ class Traffic:
     def __init__(self, sends: Sends, loads: Loads) -> None:
         self.loads, self.size = loads, sends.size
         self.pool = Pool(loads)
-        pairs, links = len(loads.first) - 1, len(loads.capacity)
+        links = len(loads.capacity)
         self._users = np.zeros(links, dtype=np.int64)
         """``[links]`` pairs of chips with flows on a link."""
         self._owner = np.full(links, -1, dtype=np.int64)
         """``[links]`` the pair whose wire it is part of; −1: none."""
-        self._alone = np.full(pairs, np.inf)
-        some = np.flatnonzero(np.diff(loads.first))
-        if len(some):
-            rates = loads.capacity[loads.link] / loads.share
-            self._alone[some] = np.minimum.reduceat(rates, loads.first[some])
+        self._alone = alone(loads.first, loads.capacity[loads.link] / loads.share)
         self._wires: dict[int, Wire] = {}
         self._busy: dict[int, float] = {}
         """s that a pair has been a wire with flows."""
@@ -89,18 +85,18 @@ class Traffic:
         new = new[(self.pool.count[new] == 0) & ~np.isin(new, list(self._wires))]
         size, link = np.diff(loads.first)[new], ranges(loads.first, loads.link, new)
         np.add.at(self._users, link, 1)
-        alone = np.zeros(len(self.pool.count), dtype=bool)
+        free = np.zeros(len(self.pool.count), dtype=bool)
         if len(new):
-            alone[new] = np.maximum.reduceat(self._users[link], np.cumsum(size) - size) == 1
-        of_alone = np.repeat(alone[new], size)
+            free[new] = np.maximum.reduceat(self._users[link], np.cumsum(size) - size) == 1
+        of_free = np.repeat(free[new], size)
         pooled: list[tuple[int, float]] = []
-        for other in set(self._owner[link[~of_alone]].tolist()) - {-1}:
+        for other in set(self._owner[link[~of_free]].tolist()) - {-1}:
             pooled += self._to_pool(now, other)
-        self._owner[link[of_alone]] = np.repeat(new, size)[of_alone]
-        alone[list(self._wires)] = True
-        for flow, at in zip(flows[alone[pair]].tolist(), pair[alone[pair]].tolist(), strict=True):
+        self._owner[link[of_free]] = np.repeat(new, size)[of_free]
+        free[list(self._wires)] = True
+        for flow, at in zip(flows[free[pair]].tolist(), pair[free[pair]].tolist(), strict=True):
             self._on_wire(now, at, flow)
-        rest = flows[~alone[pair]]
+        rest = flows[~free[pair]]
         return pooled + list(zip(rest.tolist(), self.size[rest].tolist(), strict=True))
 
     def _on_wire(self, now: float, pair: int, flow: int) -> None:
