@@ -75,7 +75,7 @@ def test_a_dma_has_descriptors_instead(core, tile, empty, values):
     np.testing.assert_array_equal(values(copy), numbers[:, :2, :2, :2, :2, 1:3])
 
 
-def test_what_passed_once_does_not_let_others_pass(empty):
+def test_what_passed_once_does_not_let_others_pass(core, empty):
     """Rules are not asked again for operands alike in all that they ask, and only for those."""
     tile, copy = empty((128, 8)), empty((128, 8))
     memset(tile, 1.0)
