@@ -107,13 +107,13 @@ def _round(rail: Rail, each: Round, slot: float, times: tuple[Floats, Floats, Fl
     begin = np.maximum(waits, free[:, source] - before)
     end = begin + whole
     if each.repeat > 1:
-        end = _repeated(each, whole, end, np.argsort(source)[target])
+        end = repeated(each, whole, end, np.argsort(source)[target])
     free[:, source] = end - whole + drain
     ready[:, target] = np.maximum(ready[:, target], end)
     finish[:, target] = rail.last(latency, each.slots * slot)
 
 
-def _repeated(each: Round, whole: Floats, end: Floats, onward: Ints) -> Floats:
+def repeated(each: Round, whole: Floats, end: Floats, onward: Ints) -> Floats:
     """When the last sends of a ring arrive, the first ones at ``end``; send ``onward[k]`` takes on what send k brings.
 
     A send waits for that and for the one before it of its pair. Once all times grow by the same they will for ever:
