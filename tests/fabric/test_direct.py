@@ -110,3 +110,13 @@ def test_the_hit_nodes_match_a_draw(two_levels: tuple[Level, ...]) -> None:
         "moe_dispatch", size=8.0, group=Group(ranks=32), levels=two_levels, copies=8.0, algorithm="hierarchical"
     )
     assert float(np.asarray(found.bytes_on_links["network"])) == pytest.approx(hit * 3 / 4, rel=0.01)
+
+
+def test_experts_domain_by_domain_pass_as_many_links_of_a_torus_as_direct_messages() -> None:
+    """One expert per token on one level: both send S (n − 1) / n, over 32/15 links on average."""
+    lv = (level("server", 16, 4e11, topology="torus", dims=(4, 4)),)
+    sent = [
+        collective("moe_dispatch", size=S, group=Group(ranks=16), levels=lv, algorithm=name).bytes_on_links["server"]
+        for name in ("direct", "hierarchical")
+    ]
+    assert sent == pytest.approx([S * 15 / 16 * 32 / 15] * 2)

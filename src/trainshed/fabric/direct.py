@@ -68,11 +68,11 @@ def once_per_domain(call: Call) -> Way:
     shares = call.shares
     token = call.size / call.copies
     carried: list[Number] = []
-    for share in shares:
+    for share, way in zip(shares, call.distances, strict=True):
         domains = np.asarray(share.ranks / share.inner)
         reached = domains * (1.0 - (1.0 - 1.0 / np.maximum(domains, 1.0)) ** np.asarray(call.copies))
         away = reached * (1.0 - 1.0 / share.fan)
-        carried.append(share.active * token * np.minimum(away, call.copies))
+        carried.append(share.active * token * np.minimum(away, call.copies) * way)
     moved = transfer(shares, carried, call.direct_links, call.concurrent)
     steps = latency(shares, [s.active for s in shares])
     return Way(time=total("hierarchical", [steps, _peers(call), moved]), carried=carried)
