@@ -44,3 +44,9 @@ def test_the_narrowest_level_bounds_two(two_levels: tuple[Level, ...]) -> None:
     """Four nodes: 2 · 3/4 of the buffer leaves each node over eight adapters; inside, both levels' links count."""
     assert bound(two_levels, "all_reduce", 32) == pytest.approx(WIRE + max(1.5 * S / 8 / 50e9, 62 / 32 * S / 450e9))
     assert bound(two_levels, "all_to_all", 32) == pytest.approx(WIRE + 24 / 32 * S / 50e9)
+
+
+def test_one_buffer_of_a_permute_leaves_a_domain(two_levels: tuple[Level, ...]) -> None:
+    """Of eight members of a node one has its neighbour in another, and can send over all adapters of the node."""
+    assert bound(two_levels, "permute", 32) == pytest.approx(WIRE + S / 8 / 50e9)
+    assert bound(two_levels, "permute", 4, stride=8) == pytest.approx(WIRE + S / 50e9)

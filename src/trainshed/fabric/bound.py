@@ -14,19 +14,18 @@ def must_leave(kind: str, share: Share, size: Number) -> Number:
     """Bytes per member that must leave the domain below ``share``, over this level's links or those further out.
 
     With D domains: an all_gather or reduce_scatter (D − 1) / D of the buffer per domain, an all_reduce twice that
-    unless switches add up (then the domain's own sum has to leave once), an all_to_all what is meant for others.
+    unless switches add up (then the domain's own sum has to leave once), an all_to_all what is meant for others, a
+    permute the buffer of the one member whose neighbour is in another domain.
     """
     domains = np.asarray(share.ranks / share.inner)
     others = share.active * (1.0 - 1.0 / domains)
-    leaving: Number = share.active * size  # permute: one buffer to the neighbour
+    leaving: Number = share.active * size / share.inner  # broadcast; permute: one member's buffer to the neighbour
     if kind == "all_reduce":
         leaving = (share.active if share.level.reduction_in_network else 2.0 * others) * size / share.inner
     elif kind in ("all_gather", "reduce_scatter"):
         leaving = others * size / share.inner
     elif kind in ("all_to_all", "moe_dispatch", "moe_combine"):
         leaving = others * size
-    elif kind == "broadcast":
-        leaving = share.active * size / share.inner
     return leaving
 
 
