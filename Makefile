@@ -32,6 +32,7 @@ agreement: $(VENV)/.dev ## operator formulas beside simulated kernels; rewrites 
 bench: $(VENV)/.dev ## speed, each figure with a ratio
 	$(BIN)/python bench/plan.py
 	$(BIN)/python bench/kernel.py
+	$(BIN)/python bench/fabric.py
 
 conformance: $(VENV)/.conformance ## AWS's kernel library's own suite (NKI_LIBRARY=path) on us (TIME=1: timed, too); rewrites docs/conformance.md
 	$(BIN)/python -m trainshed.nki.conformance $(NKI_LIBRARY) $(if $(TIME),--time) --page docs/conformance.md
