@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from trainshed.core import UserError
 from trainshed.fabric.network.build import network
+from trainshed.fabric.network.faults import fail
 from trainshed.fabric.network.graph import Network
 from trainshed.fabric.network.placement import place
 from trainshed.hardware import Catalogue
@@ -35,6 +36,14 @@ def test_spread_goes_from_domain_to_domain(ultraserver: Network) -> None:
 def test_stride_takes_every_nth_chip(ultraserver: Network) -> None:
     assert place(ultraserver, 6, order="stride:72").chip.tolist() == [0, 72, 1, 73, 2, 74]
     assert place(ultraserver, 4, order="stride:4").chip.tolist() == [0, 4, 8, 12]
+
+
+def test_orders_pass_over_failed_chips(ultraserver: Network) -> None:
+    broken = fail(ultraserver, ["chip 1", "chip 72"])
+    assert place(broken, 4).chip.tolist() == [0, 2, 3, 4]
+    assert place(broken, 4, order="spread:rack").chip.tolist() == [0, 73, 2, 74]
+    with pytest.raises(UserError, match="142 chips"):
+        place(broken, 143)
 
 
 def test_a_list_of_the_user(ultraserver: Network) -> None:

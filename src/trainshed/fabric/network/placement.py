@@ -47,21 +47,30 @@ def place(
 
     ``packed``: chips in their order; ``spread``: neighbouring ranks in different domains of the innermost level, in
     turn; ``spread:rack``: of that level; ``stride:4``: every fourth chip, then the next ones; or a list with the chip
-    of each rank. UserError: too many ranks, a chip that does not exist or gets more than its ranks.
+    of each rank. Orders pass over chips that have failed. UserError: too many ranks, a chip that does not exist or gets
+    more than its ranks.
     """
     where = f"placement on {network.name}"
     if ranks_per_chip < 1:
         raise UserError("ranks of a chip", where=where, value=ranks_per_chip, expected="at least 1")
-    if not 1 <= ranks <= network.chips * ranks_per_chip:
+    able = working(network)
+    if not 1 <= ranks <= len(able) * ranks_per_chip:
         raise UserError(
             "ranks to place", where=where, value=ranks,
-            expected=f"1 to {network.chips * ranks_per_chip} ({network.chips} chips of {ranks_per_chip})",
+            expected=f"1 to {len(able) * ranks_per_chip} ({len(able)} chips of {ranks_per_chip})",
         )  # fmt: skip
     if isinstance(order, str):
-        chip = np.repeat(_in_order(network, order, where), ranks_per_chip)[:ranks]
+        chip = _in_order(network, order, where)
+        chip = np.repeat(chip[np.isin(chip, able)], ranks_per_chip)[:ranks]
     else:
         chip = _listed(network, order, ranks, ranks_per_chip, where)
     return Placement(chip=chip, coordinates=network.coordinates)
+
+
+def working(network: Network) -> Ints:
+    """Chips with a link out: a failed one has none. Where no chip has any (one chip alone), all of them."""
+    able = np.unique(network.source[network.source < network.chips])
+    return able if len(able) else np.arange(network.chips)
 
 
 def _in_order(network: Network, order: str, where: str) -> Ints:
