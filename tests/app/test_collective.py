@@ -88,6 +88,39 @@ def test_trace_and_page_are_written(trainshed: Runner, lab: Path, tmp_path: Path
     assert svg.read_text().startswith("<svg")
 
 
+def test_a_failed_chip_leaves_its_ranks_to_others(trainshed: Runner) -> None:
+    """15 of 16 chips: nobody can step in. Of 72 chips of a rack one that the group does not need takes over."""
+    alone = trainshed('collective all_gather --bytes 1MB --on trn2 --chips 16 --fail "chip 3" --json').json
+    assert alone["result"]["ranks"] == 15
+    assert any("15, on chips that have not failed" in str(each["value"]) for each in alone["assumptions"])
+    spare = trainshed('collective all_gather --bytes 1MB --on trn3-gen2 --chips 8 --fail "chip 3" --json').json
+    assert spare["result"]["ranks"] == 8
+
+
+@pytest.mark.parametrize("option", ["--order spread", "--routing ecmp"])
+def test_what_closed_forms_do_not_know_is_answered_by_the_links(trainshed: Runner, option: str) -> None:
+    result = trainshed(f"collective all_to_all --bytes 64MB --on trn3-gen2 --chips 8 {option} --json").json["result"]
+    assert result["time_s"] == result["network"]["time_s"]
+
+
+def test_links_count_bytes_and_constants_as_closed_forms_do(trainshed: Runner) -> None:
+    command = "collective all_gather --bytes 64MiB --on trn3-gen2 --chips 8 --algorithm mesh --json"
+    closed = trainshed(f"{command} --model closed --set chip.hbm_bandwidth=6TB/s").json
+    links = trainshed(f"{command} --model flow --set chip.hbm_bandwidth=6TB/s").json
+    assert links["result"]["bytes_on_links"] == pytest.approx(closed["result"]["bytes_on_links"])
+    assert links["assumptions"] == closed["assumptions"]
+    assert "neuronlink-v4.efficiency" in str(links["assumptions"])
+    for said in (closed, links):
+        assert said["inputs"]["set_values"] == ["chip.hbm_bandwidth=6TB/s"]
+        assert any(each["source"] == "--set" for each in said["assumptions"])
+
+
+def test_a_million_chips_are_not_spelled_out(trainshed: Runner) -> None:
+    result = trainshed("collective all_reduce --bytes 1GiB --on trn3-gen2 --chips 999936 --json").json["result"]
+    assert "network" not in result
+    assert result["time_s"] > result["lower_bound_s"]
+
+
 def test_replay(trainshed: Runner, tmp_path: Path) -> None:
     builder = Builder(name="two", ranks=2)
     pair = builder.group([0, 1])
@@ -126,7 +159,12 @@ MISTAKES = [
     ("collective all_reduce --bytes 1MiB --on trn2 --chips 17000000", "1,000,000"),
     ("collective all_reduce --bytes 1MiB --on trn2 --plot x.png", ".html"),
     ("collective all_reduce --bytes 1MiB --on trn2 --trace x.json", ".pftrace"),
+    ("collective all_reduce --bytes 1MiB --on trn2 --model closed --order spread", "flow or packet"),
+    ("collective all_reduce --bytes 1MiB --on trn2 --model closed --routing ecmp", "flow or packet"),
+    ("collective all_reduce --bytes 1MiB --topology x.toml --set chip.hbm_bandwidth=1TB/s", "--set"),
+    ("collective all_reduce --bytes 1GiB --on trn3-gen2 --chips 999936 --model flow", "50,000"),
     ("collective replay --on trn2", "no DIR"),
+    ("collective replay missing --on trn2 --order spread --chips 4", "--chips, --order"),
     ("collective replay missing --on trn2", "missing"),
     ("collective replay missing", "no --on"),
 ]

@@ -332,6 +332,13 @@ def collective(
     A Chakra trace: `trainshed collective replay DIR --on trn3-gen2`
     """
     if kind == "replay":
+        unused = _given(bytes=size, chips=chips, topology=topology, fail=fail, trace=trace, plot=plot)
+        unused |= {k: v for k, v in (("algorithm", algorithm), ("model", model)) if v != "auto"}
+        unused |= {k: v for k, v, usual in (("routing", routing, "spray"), ("order", order, "packed")) if v != usual}
+        if unused:
+            raise UserError("options of one collective", where="collective replay",
+                            value=", ".join(f"--{name}" for name in unused),
+                            expected="collective replay DIR --on SYSTEM [--ranks-per-chip N] [--set …]")  # fmt: skip
         options = _given(ranks_per_chip=ranks_per_chip, set_values=set_values, hardware=hardware)
         _finish(api.replay(directory, on=on, **options), as_json=as_json, trace=None, plot=None, require=False)
         return

@@ -13,7 +13,7 @@ from trainshed.fabric.answer import answer
 from trainshed.fabric.collective import KINDS
 from trainshed.fabric.group import Group, spread
 from trainshed.fabric.on_links import MODELS, Ask, beside, instead, of_file, of_system, played
-from trainshed.fabric.play import SOON, made_for
+from trainshed.fabric.play import SOON, soon_played
 from trainshed.fabric.schedule import ALGORITHMS
 from trainshed.hardware import System
 from trainshed.report.fabric_page import write_page
@@ -33,7 +33,8 @@ def collective(
     """One collective of ``bytes`` among the first chips of a system, or of a network of the user's own.
 
     ``model``: ``closed`` forms alone; ``flow`` or ``packet``: what its sends take on the links; ``auto``: the closed
-    form, with the links beside it where they are soon found; the links alone with ``fail`` or a ``topology``.
+    form, with the links beside it where they are soon found; the links alone with ``fail``, a ``topology``, and an
+    ``order`` or ``routing`` that closed forms do not know.
     """
     if kind not in KINDS:
         raise unknown_name("collective", kind, (*KINDS, "replay"), where="collective")
@@ -44,8 +45,14 @@ def collective(
             "where the collective runs", where="--on, --topology", value="neither" if on is None else "both",
             expected="one of them",
         )  # fmt: skip
-    if model == CLOSED and (fail or topology):
+    unlike = routing != "spray" or order != "packed"
+    if model == CLOSED and (fail or topology or unlike):
         raise UserError("closed forms know no single links", where="--model", value=model, expected="flow or packet")
+    if topology is not None and (set_values or hardware):
+        raise UserError(
+            "numbers of the catalogue", where="--set, --hardware", value=", ".join(map(str, (*set_values, *hardware))),
+            expected="--on SYSTEM: a network of your own has its numbers in its file",
+        )  # fmt: skip
     ask = Ask(
         kind=kind, size=_positive(bytes), ranks=0, algorithm=algorithm, ranks_per_chip=ranks_per_chip, order=order,
         model="flow" if model == "auto" else model, routing=routing,
@@ -57,14 +64,18 @@ def collective(
     given = {"kind": kind, "bytes": ask.size, "system": where.system.name, "chips": where.chips, "model": model,
              "algorithm": algorithm, "ranks_per_chip": ranks_per_chip, "routing": routing, "order": order}  # fmt: skip
     ask = _of(ask, where.chips * ranks_per_chip)
-    if model in MODELS or fail:
+    if model in MODELS or fail or unlike:
+        _check_spelled_out(ask)
         place = of_system(where.system, where.chips, fail)
-        return instead(place, ask, played(place, ask), given | ({"fail": list(fail)} if fail else {}))
-    result = answer(kind, ask.size, where.system, where.chips, algorithm, ranks_per_chip=ranks_per_chip)
-    chosen = result.result["algorithm"] if isinstance(result.result, dict) else algorithm
-    if model == CLOSED or chosen not in ALGORITHMS[kind]:
-        return result
-    return _with_links(result, ask, where.system, where.chips, str(chosen))
+        ask = _of(ask, min(where.chips, place.working) * ranks_per_chip)
+        result = instead(place, ask, played(place, ask), given | ({"fail": list(fail)} if fail else {}))
+    else:
+        result = answer(kind, ask.size, where.system, where.chips, algorithm, ranks_per_chip=ranks_per_chip)
+        chosen = result.result["algorithm"] if isinstance(result.result, dict) else algorithm
+        if model != CLOSED and chosen in ALGORITHMS[kind]:
+            result = _with_links(result, ask, where.system, where.chips, str(chosen))
+    sets = {"set_values": where.said["set_values"]} if set_values else {}
+    return replace(result, inputs={**result.inputs, **sets}, assumptions=(*where.assumptions, *result.assumptions))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +140,14 @@ def _of(ask: Ask, ranks: int) -> Ask:
     return replace(ask, ranks=ranks)
 
 
+def _check_spelled_out(ask: Ask) -> None:
+    if ask.ranks > SOON:
+        raise UserError(
+            "ranks that are played send by send", where="--chips", value=f"{ask.ranks:,}",
+            expected=f"at most {SOON:,}, or --model closed",
+        )  # fmt: skip
+
+
 def _on_file(ask: Ask, path: Path, chips: int | None, fail: Sequence[str]) -> Result:
     """On a network of the user's own: all its chips, or the first ``chips``."""
     place = of_file(path, fail)
@@ -137,7 +156,7 @@ def _on_file(ask: Ask, path: Path, chips: int | None, fail: Sequence[str]) -> Re
         raise UserError(
             "group larger than the network", where="--chips", value=used, expected=f"1 to {place.network.chips}"
         )
-    ask = _of(ask, used * ask.ranks_per_chip)
+    ask = _of(ask, min(used, place.working) * ask.ranks_per_chip)
     given = {"kind": ask.kind, "bytes": ask.size, "topology": str(path), "chips": used, "model": ask.model,
              "algorithm": ask.algorithm, "ranks_per_chip": ask.ranks_per_chip, "routing": ask.routing,
              "order": ask.order} | ({"fail": list(fail)} if fail else {})  # fmt: skip
@@ -148,7 +167,7 @@ def _with_links(result: Result, ask: Ask, system: System, chips: int, chosen: st
     """The closed form's answer and, where its algorithm has a schedule of moderate size here, the same on the links."""
     try:
         shares = spread(Group(ranks=ask.ranks), system.levels, ask.ranks_per_chip)
-        if made_for(ask.kind, chosen, ask.ranks, shares=shares, copies=ask.copies).sends > SOON:
+        if not soon_played(ask.kind, chosen, ask.ranks, shares=shares, copies=ask.copies):
             return result
     except UserError:  # a group that no schedule of this algorithm fits
         return result

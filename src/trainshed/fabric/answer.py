@@ -41,7 +41,7 @@ def answer(
     inputs = {"kind": kind, "bytes": float(bytes), "system": system.name, "chips": chips, "algorithm": algorithm,
               "ranks_per_chip": ranks_per_chip}  # fmt: skip
     return Result(
-        command="collective", inputs=inputs, result=result, assumptions=_assumptions(system, ranks_per_chip, time),
+        command="collective", inputs=inputs, result=result, assumptions=assumed(system, ranks_per_chip, time),
         cost=time, details={"lower_bound": found.lower_bound, "algorithms": found.algorithms},
     )  # fmt: skip
 
@@ -82,7 +82,8 @@ def _bound(time: Cost) -> str:
     return max(parts, key=lambda what: parts[what]) if parts else "nothing"
 
 
-def _assumptions(system: System, ranks_per_chip: int, time: Cost) -> tuple[Assumption, ...]:
+def assumed(system: System, ranks_per_chip: int, time: Cost) -> tuple[Assumption, ...]:
+    """What an answer takes for granted: ranks on chips, the library's algorithms, constants that nobody published."""
     ranks = "one rank per chip" if ranks_per_chip == 1 else f"{ranks_per_chip} ranks per chip, all at work at once"
     first = Assumption(what="ranks on a chip", value=ranks, source="--ranks-per-chip")
     library = system.levels[0].algorithms

@@ -8,16 +8,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trainshed.core import Assumption, Result, UserError
+from trainshed.fabric.answer import assumed
 from trainshed.fabric.collective import ALGORITHMS as CLOSED
-from trainshed.fabric.collective import collective
+from trainshed.fabric.collective import CollectiveCost, collective
 from trainshed.fabric.flow.sends import Transport
 from trainshed.fabric.flow.transport import transport
 from trainshed.fabric.group import Group, spread
 from trainshed.fabric.network import build, custom
 from trainshed.fabric.network.faults import Left, fail, left
 from trainshed.fabric.network.graph import Network
-from trainshed.fabric.play import MODELS, SOON, Played, made_for, play
+from trainshed.fabric.network.placement import working
+from trainshed.fabric.play import MODELS, SOON, Played, play, soon_played
 from trainshed.fabric.schedule import ALGORITHMS
 from trainshed.hardware.schema import Level, System
 
@@ -40,6 +44,11 @@ class Place:
     def levels(self) -> tuple[Level, ...]:
         """Of a system of the catalogue; none of a user's own network."""
         return self.system.levels if self.system is not None else ()
+
+    @property
+    def working(self) -> int:
+        """Chips that have not failed: ranks are on these only."""
+        return len(working(self.network))
 
     def transport(self, ask: Ask, algorithm: str) -> Transport:
         """What sends of an algorithm pay here."""
@@ -111,10 +120,10 @@ def _menu(place: Place, ask: Ask) -> list[str]:
     out = []
     for name in names:
         try:
-            made = made_for(ask.kind, name, ask.ranks, shares=_shares(place, ask), copies=ask.copies)
+            soon = soon_played(ask.kind, name, ask.ranks, shares=_shares(place, ask), copies=ask.copies)
         except UserError:  # no schedule of this shape: it is no choice here
             continue
-        if made.sends <= SOON:
+        if soon:
             out.append(name)
     if not out:
         raise UserError(
@@ -166,30 +175,46 @@ def instead(place: Place, ask: Ask, done: dict[str, Played], inputs: dict[str, A
     seconds = best.seconds
     rate = ask.size / seconds if seconds > 0 else math.nan
     bus = {"all_reduce": 2.0, "all_gather": 1.0, "reduce_scatter": 1.0, "all_to_all": 1.0}.get(ask.kind)
-    ranks = ask.ranks
+    ranks, closed = ask.ranks, _closed(place, ask, name)
     found: dict[str, Any] = {
         "time_s": seconds, "algorithm": name, "algbw_bytes_per_s": rate,
         "busbw_bytes_per_s": rate * (bus * (ranks - 1) / ranks if bus else 1.0),
-        "lower_bound_s": _bound(place, ask),
-        "bytes_on_links": {level: used.carried / ranks for level, used in best.levels.items() if used.carried},
+        "lower_bound_s": None if closed is None else float(closed.lower_bound.value),
+        "bytes_on_links": _sent(best),
         "ranks": ranks, "algorithms_s": {each: one.seconds for each, one in done.items()},
         "bound": _why(best), "network": figures(place, best),
     }  # fmt: skip
+    told = place.assumptions
+    if place.working < best.network.chips:
+        told = (*told, Assumption(what="ranks", value=f"{ranks}, on chips that have not failed", source="--fail"))
+    if closed is not None and place.system is not None:
+        told = (*assumed(place.system, ask.ranks_per_chip, closed.time), *told)
     return Result(
-        command="collective", inputs=inputs, result=found, assumptions=place.assumptions,
-        details={"played": best, "place": place},
+        command="collective", inputs=inputs, result=found, assumptions=told, details={"played": best, "place": place},
     )  # fmt: skip
 
 
-def _bound(place: Place, ask: Ask) -> float | None:
-    """The closed forms' lower bound of the whole system; None for a network of the user's own."""
+def _closed(place: Place, ask: Ask, name: str) -> CollectiveCost | None:
+    """The closed form on the whole system, whose constants the sends pay too; None for a network of the user's own."""
     if not place.levels:
         return None
-    found = collective(
+    return collective(
         ask.kind, size=ask.size, group=Group(ranks=ask.ranks), levels=place.levels,
         ranks_per_chip=float(ask.ranks_per_chip), copies=ask.copies,
+        algorithm=name if name in CLOSED[ask.kind] else "auto",
     )  # fmt: skip
-    return float(found.lower_bound.value)
+
+
+def _sent(done: Played) -> dict[str, float]:
+    """Bytes per rank that chips send over their links of each level, as the closed forms count them: a switch's links
+    out are not counted again."""
+    network, out = done.network, {}
+    from_chips = np.where(network.source < network.chips, done.run.carried, 0.0)
+    for k, name in enumerate(network.levels):
+        sent = float(from_chips[network.level == k].sum())
+        if sent:
+            out[name] = sent / done.schedule.ranks
+    return out
 
 
 def _why(done: Played) -> str:

@@ -132,6 +132,14 @@ def made_for(kind: str, algorithm: str, ranks: int, *, shares: Sequence[Share] =
     return schedule(kind, name, ranks, **shape)
 
 
+def soon_played(
+    kind: str, algorithm: str, ranks: int, *, shares: Sequence[Share] = (), copies: float = 1.0
+) -> bool:  # fmt: skip
+    """Whether an algorithm has at most ``SOON`` sends. Each rank but one receives at least once, so that schedules of
+    a million ranks need not be made to know."""
+    return ranks - 1 <= SOON and made_for(kind, algorithm, ranks, shares=shares, copies=copies).sends <= SOON
+
+
 def channelled(kind: str, algorithm: str, network: Network, placement: Placement) -> Schedule | None:
     """A ring over all links of a torus or a board, where there is one rank on each chip; None: a ring is a ring.
 
