@@ -120,3 +120,17 @@ def test_experts_domain_by_domain_pass_as_many_links_of_a_torus_as_direct_messag
         for name in ("direct", "hierarchical")
     ]
     assert sent == pytest.approx([S * 15 / 16 * 32 / 15] * 2)
+
+
+def test_one_rank_of_a_chip_sends_elsewhere_in_a_permute() -> None:
+    """Four ranks on each of four chips: groups of neighbours leave a chip once, groups across chips four times."""
+    lv = (level("chip", 1, 1e13, topology="chip"), level("rack", 4, 1e11))
+
+    def takes(group: Group) -> float:
+        return float(collective("permute", size=S, group=group, levels=lv, ranks_per_chip=4.0).time.value)
+
+    outside = LAUNCH + HOP + WIRE
+    assert takes(Group(ranks=16)) == pytest.approx(outside + S / (1e11 * REACH))
+    assert takes(Group(ranks=4, stride=4)) == pytest.approx(outside + 4 * S / (1e11 * REACH))
+    without = collective("permute", size=S, group=Group(ranks=16), levels=lv[1:], ranks_per_chip=4.0)
+    assert float(without.time.value) == pytest.approx(outside + S / (1e11 * REACH))

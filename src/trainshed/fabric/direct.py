@@ -26,9 +26,14 @@ CHANNELS = (
 
 
 def permute(call: Call) -> Way:
-    """Every member sends S to its neighbour in the group; those on the outermost level decide."""
+    """Every member sends S to its neighbour in the group; those on the outermost level decide.
+
+    Of the members on one chip only the last has its neighbour elsewhere.
+    """
     shares = call.shares
-    carried = [s.active * call.size for s in shares]
+    inside = shares[0].level.topology == "chip"
+    on_chip = np.asarray(shares[0].members if inside else shares[0].inner)
+    carried = [s.active * call.size / (1.0 if s.level.topology == "chip" else on_chip) for s in shares]
     steps = latency(shares, [s.outermost for s in shares])
     moved = transfer(shares, carried, [one_link(s) for s in shares], call.concurrent)
     n = np.asarray(call.ranks)
