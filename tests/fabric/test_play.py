@@ -40,6 +40,20 @@ def test_without_contention_links_say_what_the_closed_form_says(system, chips, k
     assert done.seconds == pytest.approx(float(closed.time.value), rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("system", "chips", "kind"),
+    [("p5", 16, "all_reduce"), ("trn2", 32, "all_gather"), ("trn2-ultra", 64, "reduce_scatter"),
+     ("trn3-gen2", 8, "all_reduce")],
+)  # fmt: skip
+def test_rings_over_domains_drive_the_links_that_the_closed_form_counts(system, chips, kind):
+    """A single ring would leave a server over one adapter: 8 times slower on p5, 16 times on Trn2."""
+    done = play_one(system, chips, kind, "ring", 1e9)
+    closed = collective(
+        kind, size=1e9, group=Group(ranks=chips), levels=CATALOGUE.system(system).levels, algorithm="ring"
+    )
+    assert done.seconds == pytest.approx(float(closed.time.value), rel=0.05)
+
+
 def test_bytes_on_links_are_what_the_algorithm_sends_over_their_routes():
     done = play_one("trn3-gen2", 144, "all_to_all", "direct")
     # Every chip sends 143 of 144 parts; one switch link out and one in, more where the twin's rack is passed.

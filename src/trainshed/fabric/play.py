@@ -15,16 +15,18 @@ from trainshed.fabric.flow.fair import Flow
 from trainshed.fabric.flow.packet import Packet
 from trainshed.fabric.flow.sends import Model, Run, Sends, Transport
 from trainshed.fabric.group import Group, Share, spread
-from trainshed.fabric.network.graph import Network
+from trainshed.fabric.network.graph import Ints, Network
 from trainshed.fabric.network.placement import Placement, place
 from trainshed.fabric.schedule import ALGORITHMS, Schedule, schedule, sends
-from trainshed.fabric.schedule.channels import cycles, rings
+from trainshed.fabric.schedule.channels import cycles, over_domains, rings
 from trainshed.fabric.schedule.reductions import schedule_of
 from trainshed.hardware.schema import Level
 
 MODELS: Mapping[str, type[Flow] | type[Packet]] = {"flow": Flow, "packet": Packet}
 #: Sends up to which a schedule is played without being asked to, and at all.
 SOON, MOST = 50_000, 2_000_000
+#: Times ``SOON`` up to which a ring is played as several.
+CHANNELS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,7 @@ def play(
         raise unknown_name("network model", model, MODELS, where="--model")
     placement = place(network, ranks, ranks_per_chip, order)
     shares = spread(Group(ranks=ranks), levels, ranks_per_chip)
-    made = channelled(kind, algorithm, network, placement)
+    made = channelled(kind, algorithm, network, placement, levels)
     if made is None:
         made = made_for(kind, algorithm, ranks, shares=shares, copies=copies)
     if made.sends > MOST:
@@ -140,20 +142,42 @@ def soon_played(
     return ranks - 1 <= SOON and made_for(kind, algorithm, ranks, shares=shares, copies=copies).sends <= SOON
 
 
-def channelled(kind: str, algorithm: str, network: Network, placement: Placement) -> Schedule | None:
-    """A ring over all links of a torus or a board, where there is one rank on each chip; None: a ring is a ring.
+def channelled(
+    kind: str, algorithm: str, network: Network, placement: Placement, levels: Sequence[Level] = ()
+) -> Schedule | None:  # fmt: skip
+    """Rings over all links of a torus or a board, or of several domains, where there is one rank on each of the first
+    chips; None: a ring is a ring.
 
     That is what the closed forms' rings are: as many cycles at once as the chips' links allow.
     """
+    ranks = len(placement)
     if algorithm not in ("ring", "kangaring") or kind not in ("all_reduce", "all_gather", "reduce_scatter"):
         return None
-    if len(placement) != network.chips or len(np.unique(placement.chip)) != network.chips:
+    if not np.array_equal(np.sort(placement.chip), np.arange(ranks)):
         return None
-    orders = cycles(network)
+    orders = cycles(network) if ranks == network.chips else []
+    orders = orders or _over_domains(network, ranks, levels, 2 if kind == "all_reduce" else 1)
     if not orders:
         return None
     rank = np.argsort(placement.chip)  # of each chip
-    return replace(schedule_of(kind, len(placement), rings([rank[order] for order in orders])), algorithm=algorithm)
+    return replace(schedule_of(kind, ranks, rings([rank[order] for order in orders])), algorithm=algorithm)
+
+
+def _over_domains(network: Network, ranks: int, levels: Sequence[Level], rounds: int) -> list[Ints]:
+    """Rings through all innermost domains of several chips; none where the chips are no whole number of them."""
+    inner = next((level for level in levels if level.chips > 1), None)
+    if inner is None or not inner.chips < ranks or ranks % inner.chips:
+        return []
+    inside = cycles(network, inner.chips)
+    if not inside and inner.topology == "switch":
+        inside = [np.arange(inner.chips)]
+    further = ("ring", "torus", "mesh")
+    mirrored = any(level.topology in further and inner.chips < level.chips <= ranks for level in levels)
+    domains, sends_of_one = ranks // inner.chips, rounds * ranks * (ranks - 1)
+    if not inside or (mirrored and domains % 2):
+        return []
+    each = min(inner.chips, CHANNELS * SOON // sends_of_one) // len(inside)
+    return over_domains(inside, domains, each, mirrored=mirrored) if each else []
 
 
 def paired(shares: Sequence[Share]) -> np.bool_:

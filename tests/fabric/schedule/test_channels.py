@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trainshed.fabric.network.build import network
-from trainshed.fabric.schedule.channels import cycles, rings
+from trainshed.fabric.schedule.channels import cycles, over_domains, rings
 from trainshed.fabric.schedule.check import check
 from trainshed.fabric.schedule.reductions import schedule_of
 from trainshed.fabric.schedule.replay import replay
@@ -21,6 +21,20 @@ def test_a_torus_falls_into_cycles_that_share_no_link(system, chips, count):
     assert len(used) == len(set(used)) == count * chips
     assert set(used) <= links
     assert all(sorted(order.tolist()) == list(range(chips)) for order in found)
+
+
+@pytest.mark.parametrize(("mirrored", "domains"), [(False, 3), (True, 4)])
+def test_rings_over_domains_pass_each_chip_once_and_leave_from_different_chips(mirrored, domains):
+    inside = cycles(network(Catalogue().system("trn2"), 16))
+    orders = over_domains(inside, domains, 2, mirrored=mirrored)
+    assert len(orders) == 2 * len(inside)
+    assert all(sorted(order.tolist()) == list(range(16 * domains)) for order in orders)
+    crossings = [
+        (a, b) for order in orders for a, b in zip(order, np.roll(order, -1), strict=True) if a // 16 != b // 16
+    ]
+    assert len({a for a, _ in crossings}) == len({b for _, b in crossings}) == len(crossings) == len(orders) * domains
+    if mirrored:  # a link of its own joins chips at the same place
+        assert all(a % 16 == b % 16 for a, b in crossings)
 
 
 @pytest.mark.parametrize("kind", ["all_reduce", "all_gather", "reduce_scatter"])

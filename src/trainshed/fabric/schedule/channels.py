@@ -1,4 +1,4 @@
-"""Rings over several link-disjoint cycles at once, as the channels of a collective library use a torus or a board.
+"""Rings over several cycles at once, as the channels of a collective library use a torus, a board, or several of them.
 
 A 4 x 4 torus falls into two cycles through all chips that share no link; each is driven both ways round, so that four
 rings carry a quarter of the buffer each. Source: aws-neuron-sdk, "Intra-node Collective Communications" (rings over all
@@ -17,6 +17,8 @@ from trainshed.fabric.schedule.steps import Ints, Step
 
 #: Chips up to which cycles are searched for, and cycles looked at before the search ends.
 CHIPS, TRIES = 16, 20_000
+#: Draws of the chips where rings enter and leave a domain, of which the most even one counts.
+DRAWS = 64
 
 
 def rings(orders: Sequence[Ints]) -> Gather:
@@ -33,12 +35,39 @@ def rings(orders: Sequence[Ints]) -> Gather:
     return Gather(steps=tuple(steps), pieces=pieces)
 
 
-def cycles(network: Network) -> list[Ints]:
-    """Orders of all chips along link-disjoint cycles of links between chips, both ways round; none where none is found.
+def over_domains(inside: Sequence[Ints], domains: int, each: int, *, mirrored: bool) -> list[Ints]:
+    """Orders through ``domains`` of chips in a row, ``each`` along every one of the cycles ``inside`` a domain.
+
+    ``mirrored``: every other domain the other way round, so that a ring goes on where it left (tori joined by links
+    between chips at the same place); needs an even number of domains to close.
+    """
+    chips, random = len(inside[0]), np.random.default_rng(0)
+    best: list[Ints] = []
+    fewest = 2 * each * len(inside) + 1
+    for _ in range(DRAWS):
+        paths, enter, leave = [], np.zeros(chips, np.int64), np.zeros(chips, np.int64)
+        for cycle in [*inside] * each:
+            before = np.roll(cycle, 1)
+            load = np.maximum(enter[cycle], leave[before]) + random.random(chips) / 2
+            path = np.roll(cycle, -int(load.argmin()))
+            enter[path[0]] += 1
+            leave[path[-1]] += 1
+            paths.append(path)
+        if enter.max() + leave.max() < fewest:
+            best, fewest = paths, int(enter.max() + leave.max())
+    return [
+        np.concatenate([d * chips + (path[::-1] if mirrored and d % 2 else path) for d in range(domains)])
+        for path in best
+    ]
+
+
+def cycles(network: Network, chips: int | None = None) -> list[Ints]:
+    """Orders of all chips, or the first ``chips``, along link-disjoint cycles of links between them, both ways round;
+    none where none is found.
 
     Looks for as many cycles as the chip with the fewest neighbours allows, then for fewer.
     """
-    n = network.chips
+    n = network.chips if chips is None else chips
     if not 3 <= n <= CHIPS:
         return []
     between = (network.source < n) & (network.target < n) & (network.source != network.target)
