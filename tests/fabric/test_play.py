@@ -11,6 +11,7 @@ from trainshed.fabric.group import Group
 from trainshed.fabric.network.build import network
 from trainshed.fabric.on_links import Ask, of_system, played
 from trainshed.fabric.play import made_for
+from trainshed.fabric.schedule import check
 from trainshed.hardware import Catalogue
 
 CATALOGUE = Catalogue()
@@ -52,6 +53,21 @@ def test_rings_over_domains_drive_the_links_that_the_closed_form_counts(system, 
         kind, size=1e9, group=Group(ranks=chips), levels=CATALOGUE.system(system).levels, algorithm="ring"
     )
     assert done.seconds == pytest.approx(float(closed.time.value), rel=0.05)
+
+
+@pytest.mark.parametrize(("ranks_per_chip", "size"), [(1, 1e9), (2, 1e9), (1, 1e10)])
+def test_a_hierarchy_drives_all_links_of_its_tori(ranks_per_chip, size):
+    """64 Trn2 chips: four rings inside each torus, both ways round between them, as the closed form counts."""
+    system = CATALOGUE.system("trn2-ultra")
+    ask = Ask(kind="all_reduce", size=size, ranks=64 * ranks_per_chip, algorithm="hierarchical",
+              ranks_per_chip=ranks_per_chip)  # fmt: skip
+    done = played(of_system(system, 64), ask)["hierarchical"]
+    closed = collective(
+        "all_reduce", size=size, group=Group(ranks=64 * ranks_per_chip), levels=system.levels,
+        algorithm="hierarchical", ranks_per_chip=float(ranks_per_chip),
+    )  # fmt: skip
+    assert done.seconds == pytest.approx(float(closed.time.value), rel=0.01)
+    check(done.schedule)
 
 
 def test_bytes_on_links_are_what_the_algorithm_sends_over_their_routes():

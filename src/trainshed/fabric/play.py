@@ -19,6 +19,7 @@ from trainshed.fabric.network.graph import Ints, Network
 from trainshed.fabric.network.placement import Placement, place
 from trainshed.fabric.schedule import ALGORITHMS, Schedule, schedule, sends
 from trainshed.fabric.schedule.channels import cycles, over_domains, rings
+from trainshed.fabric.schedule.gather import Way
 from trainshed.fabric.schedule.reductions import schedule_of
 from trainshed.hardware.schema import Level
 
@@ -96,7 +97,7 @@ def play(
     shares = spread(Group(ranks=ranks), levels, ranks_per_chip)
     made = channelled(kind, algorithm, network, placement, levels)
     if made is None:
-        made = made_for(kind, algorithm, ranks, shares=shares, copies=copies)
+        made = made_for(kind, algorithm, ranks, shares=shares, copies=copies, size=size, network=network)
     if made.sends > MOST:
         raise UserError(
             f"sends of {algorithm} {kind} among {ranks} ranks", where=f"--model {model}", value=f"{made.sends:,}",
@@ -110,8 +111,14 @@ def play(
     )
 
 
-def made_for(kind: str, algorithm: str, ranks: int, *, shares: Sequence[Share] = (), copies: float = 1.0) -> Schedule:
-    """The schedule of an algorithm in the words of the closed forms, shaped for a group on its levels."""
+def made_for(
+    kind: str, algorithm: str, ranks: int, *, shares: Sequence[Share] = (), copies: float = 1.0,
+    size: float = float(1 << 24), network: Network | None = None,
+) -> Schedule:  # fmt: skip
+    """The schedule of an algorithm in the words of the closed forms, shaped for a group on its levels and a size.
+
+    With ``network``, rings of a hierarchy that go through all of a torus are several, over cycles that share no link.
+    """
     shape: dict[str, object] = {}
     name = algorithm
     if algorithm == "kangaring" and (not shares or not bool(np.any(paired(shares)))):
@@ -126,7 +133,8 @@ def made_for(kind: str, algorithm: str, ranks: int, *, shares: Sequence[Share] =
         met = [k for k, fan in enumerate(fans) if fan > 1]
         shape["levels"] = [round(fans[k]) for k in met]
         if kind in ("all_reduce", "all_gather", "reduce_scatter"):
-            shape["ways"] = [_way(kind, shares[k]) for k in met]
+            ways = [(_way(kind, shares[k], size), shares[k]) for k in met]
+            shape["ways"] = [_through(network, share) or way if way == "ring" else way for way, share in ways]
     if kind.startswith("moe"):
         shape["copies"] = copies
     if name not in ALGORITHMS.get(kind, {}):
@@ -185,16 +193,27 @@ def paired(shares: Sequence[Share]) -> np.bool_:
     return np.bool_(np.any(closed.paired(Call(kind="all_reduce", size=1.0, shares=tuple(shares)))))
 
 
-def _way(kind: str, share: Share) -> str:
-    """The best way over one level alone: what ``hierarchical`` of the closed forms picks for large buffers."""
+def _way(kind: str, share: Share, size: float) -> str:
+    """The best way over one level alone: what ``hierarchical`` of the closed forms picks."""
     if share.level.topology in ("chip", "switch") or share.level.dims == (2,):
         return "mesh"
     alone = replace(share, inner=1.0, members=share.fan, ranks=share.fan)
-    stage = Call(kind=kind, size=float(1 << 24), shares=(alone,))
+    stage = Call(kind=kind, size=size / float(np.asarray(share.inner)), shares=(alone,))
     times = {name: float(way(stage).time.value) for name, way in (
         ("ring", closed.ring), ("mesh", closed.mesh), ("rhd", closed.rhd),
     )}  # fmt: skip
     return min(times, key=lambda name: times[name])
+
+
+def _through(network: Network | None, share: Share) -> Way | str | None:
+    """Rings both ways round through all of a ring, or along the cycles of a torus of chips; None: there are none."""
+    fan, level = round(float(np.asarray(share.fan))), share.level
+    if level.topology not in ("ring", "torus") or float(np.asarray(share.offset)) != 1.0:
+        return None
+    if fan == max(level.dims, default=0) > 2 and len(level.dims) == 1:
+        return "bidirectional_ring"
+    found = cycles(network, fan) if network is not None and fan == level.chips else []
+    return (lambda _: rings(found)) if found else None
 
 
 def _said(fans: Sequence[float]) -> str:

@@ -33,21 +33,23 @@ def levels_of(ranks: int, levels: Sequence[int] | None, *, where: str) -> tuple[
 
 
 def hierarchical(
-    kind: str, ranks: int, levels: Sequence[int] | None = None, ways: str | Sequence[str] = "mesh"
+    kind: str, ranks: int, levels: Sequence[int] | None = None, ways: str | Sequence[str | Way] = "mesh"
 ) -> Schedule:
     """Reduce inwards to outwards, gather back: at each level one of the algorithms (AWS's and NCCL's compositions).
 
-    ``levels``: members of a domain at each level, innermost first; ``ways``: an algorithm for all or one per level.
+    ``levels``: members of a domain at each level, innermost first; ``ways``: an algorithm for all or one per level, by
+    name or as a gather of so many.
     """
     where = f"hierarchical {kind}"
     fans = levels_of(ranks, levels, where=where)
-    names = [ways] * len(fans) if isinstance(ways, str) else list(ways)
+    names: list[str | Way] = [ways] * len(fans) if isinstance(ways, str) else list(ways)
     if len(names) != len(fans):
         raise UserError("ways", where=where, value=names, expected=f"one algorithm for each of {len(fans)} levels")
     for name in names:
-        if name not in WAYS:
+        if isinstance(name, str) and name not in WAYS:
             raise unknown_name("algorithm of a level", name, WAYS, where=where)
-    return schedule_of(kind, ranks, hierarchy([(fan, WAYS[name]) for fan, name in zip(fans, names, strict=True)]))
+    chosen = [WAYS[name] if isinstance(name, str) else name for name in names]
+    return schedule_of(kind, ranks, hierarchy(list(zip(fans, chosen, strict=True))))
 
 
 def halving_doubling(ranks: int) -> Schedule:
@@ -82,7 +84,7 @@ def _flat(kind: str, way: Way) -> Algorithm:
 
 def _levels(kind: str) -> Algorithm:
     def by_level(
-        ranks: int, levels: Sequence[int] | None = None, ways: str | Sequence[str] = "mesh"
+        ranks: int, levels: Sequence[int] | None = None, ways: str | Sequence[str | Way] = "mesh"
     ) -> Schedule:  # fmt: skip
         return hierarchical(kind, ranks, levels, ways)
 
