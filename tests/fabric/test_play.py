@@ -7,11 +7,13 @@ import pytest
 
 from trainshed.core import UserError
 from trainshed.fabric.collective import collective
+from trainshed.fabric.flow.fair import Flow
+from trainshed.fabric.flow.transport import transport
 from trainshed.fabric.group import Group
 from trainshed.fabric.network.build import network
 from trainshed.fabric.on_links import Ask, of_system, played
 from trainshed.fabric.play import made_for
-from trainshed.fabric.schedule import check
+from trainshed.fabric.schedule import check, schedule, sends
 from trainshed.hardware import Catalogue
 
 CATALOGUE = Catalogue()
@@ -68,6 +70,19 @@ def test_a_hierarchy_drives_all_links_of_its_tori(ranks_per_chip, size):
     )  # fmt: skip
     assert done.seconds == pytest.approx(float(closed.time.value), rel=0.01)
     check(done.schedule)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e5, 1e7, 1e9])
+@pytest.mark.parametrize(("kind", "algorithm"), [("broadcast", "ring"), ("broadcast", "tree"), ("all_reduce", "tree")])
+def test_a_buffer_goes_in_about_as_many_pieces_as_are_best(kind, algorithm, size):
+    system = CATALOGUE.system("trn3-gen2")
+    chosen = play_one("trn3-gen2", 4, kind, algorithm, size)
+    pays = transport(system, kind, algorithm=algorithm, size=size, ranks=4)
+    times = [
+        Flow().run(chosen.network, sends(schedule(kind, algorithm, 4, pieces=k), size, chosen.placement), pays).seconds
+        for k in (1, 2, 3, 4, 8, 16, 32, 64, 128, 256)
+    ]
+    assert chosen.seconds <= 1.05 * min(times)
 
 
 def test_bytes_on_links_are_what_the_algorithm_sends_over_their_routes():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +22,7 @@ from trainshed.fabric.schedule import ALGORITHMS, Schedule, schedule, sends
 from trainshed.fabric.schedule.channels import cycles, over_domains, rings
 from trainshed.fabric.schedule.gather import Way
 from trainshed.fabric.schedule.reductions import schedule_of
+from trainshed.fabric.topology import one_link
 from trainshed.hardware.schema import Level
 
 MODELS: Mapping[str, type[Flow] | type[Packet]] = {"flow": Flow, "packet": Packet}
@@ -137,6 +139,9 @@ def made_for(
             shape["ways"] = [_through(network, share) or way if way == "ring" else way for way, share in ways]
     if kind.startswith("moe"):
         shape["copies"] = copies
+    if shares and (name in ("tree", "binary_tree") or (kind, name) == ("broadcast", "ring")):
+        edges = ranks - 1 if name == "ring" else (2 if kind == "all_reduce" else 1) * (ranks - 1).bit_length()
+        shape["pieces"] = _pieces(edges, size / (1 if name == "ring" else 2), ranks, shares)
     if name not in ALGORITHMS.get(kind, {}):
         raise unknown_name(f"schedule of {kind}", name, ALGORITHMS.get(kind, {}), where="--algorithm")
     return schedule(kind, name, ranks, **shape)
@@ -203,6 +208,17 @@ def _way(kind: str, share: Share, size: float) -> str:
         ("ring", closed.ring), ("mesh", closed.mesh), ("rhd", closed.rhd),
     )}  # fmt: skip
     return min(times, key=lambda name: times[name])
+
+
+def _pieces(edges: int, size: float, ranks: int, shares: Sequence[Share]) -> int:
+    """In how many pieces a buffer passes a chain of edges best: k of them take (edges − 1 + k) (hop + bytes / k)."""
+    hop = max(float(share.level.latency.value) + float(share.level.fitted["hop"].value) for share in shares)
+    rate = min(
+        float(share.level.bandwidth.value) * float(share.level.fitted["efficiency"].value) * float(one_link(share))
+        for share in shares
+    )
+    best = math.sqrt((edges - 1) * size / rate / hop)
+    return max(1, min(round(best), SOON // (2 * ranks)))
 
 
 def _through(network: Network | None, share: Share) -> Way | str | None:
