@@ -20,7 +20,7 @@ from trainshed.core import Cost, Number, cheapest, formula, total
 from trainshed.fabric import protocols
 from trainshed.fabric.group import Share
 from trainshed.fabric.terms import latency, messages, pipelined, start_of, transfer
-from trainshed.fabric.topology import distance, doubling_distance, usable
+from trainshed.fabric.topology import direct_links, distance, doubling_distance, usable
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,9 +56,8 @@ class Call:
 
     @cached_property
     def direct_links(self) -> list[Number]:
-        """Links that direct messages use: routed over all of a torus, only those to the members in a full mesh."""
-        pairs = zip(self.shares, self.links, strict=True)
-        return [part if s.level.topology == "mesh" else 1.0 for s, part in pairs]
+        """The part of each level's links that messages straight to the other members take."""
+        return [direct_links(s) for s in self.shares]
 
     @cached_property
     def spreading(self) -> list[Number]:

@@ -54,6 +54,25 @@ def usable(share: Share) -> Number:
     return 1.0
 
 
+def direct_links(share: Share) -> Number:
+    """The fraction of a chip's links that messages straight to the other members take.
+
+    On a torus the links along the dimensions that the group spans, both ways where it closes them: how far a message
+    goes (``distance``) counts those that members apart pass on the way. In a full mesh those to the members.
+    """
+    topology, fan = share.level.topology, np.asarray(share.fan, dtype=np.float64)
+    if topology == "mesh":
+        return usable(share)
+    if topology not in ("ring", "torus") or share.level.rings:
+        return 1.0
+    extents = _extents(share)
+    links: Number = np.zeros_like(fan)
+    for dim, span, step in extents:
+        links = links + np.where(span > 1.0, np.where(span * step >= dim, _ports(dim), 1.0), 0.0)
+    ports = sum(_ports(dim) for dim, _, _ in extents)
+    return np.where(fan > 1.0, np.maximum(links, 1e-9) / max(ports, 1.0), 1.0)
+
+
 def one_link(share: Share) -> Number:
     """The fraction of a chip's links that two neighbours of the group have: one port of a mesh, all behind a switch.
 
@@ -81,7 +100,8 @@ def distance(share: Share) -> Number:
     for dim, span, step in _extents(share):
         closed = span * step >= dim
         around = np.where(dim > 2.0, dim / 4.0, 0.5)
-        hops = hops + np.where(span > 1.0, np.where(closed, around, span * step / 3.0), 0.0)
+        open_way = step * (span**2 - 1.0) / (3.0 * span)  # mean over all pairs, a member and itself among them
+        hops = hops + np.where(span > 1.0, np.where(closed, around, open_way), 0.0)
     pairs = np.maximum(1.0 - 1.0 / fan, 0.5)  # a mean over other members only
     return np.maximum(hops / pairs, 1.0)
 
