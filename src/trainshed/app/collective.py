@@ -10,6 +10,7 @@ from trainshed.app.machine import machine
 from trainshed.core import Result, UserError, unknown_name
 from trainshed.fabric import chakra
 from trainshed.fabric.answer import answer
+from trainshed.fabric.at_scale import scaled
 from trainshed.fabric.collective import KINDS
 from trainshed.fabric.group import Group, spread
 from trainshed.fabric.on_links import MODELS, Ask, beside, instead, of_file, of_system, played
@@ -22,6 +23,8 @@ from trainshed.report.tables import grids
 from trainshed.report.whole import check_path
 
 CLOSED = "closed"
+#: Ranks above which a hierarchy is simulated by symmetry (``fabric.scale``), to the same result.
+SYMMETRY = 2304
 
 
 def collective(
@@ -64,7 +67,9 @@ def collective(
     given = {"kind": kind, "bytes": ask.size, "system": where.system.name, "chips": where.chips, "model": model,
              "algorithm": algorithm, "ranks_per_chip": ranks_per_chip, "routing": routing, "order": order}  # fmt: skip
     ask = _of(ask, where.chips * ranks_per_chip)
-    if model in MODELS or fail or unlike:
+    if model == "flow" and not (fail or unlike) and _by_symmetry(ask, algorithm):
+        result = scaled(where.system, ask, given)
+    elif model in MODELS or fail or unlike:
         _check_spelled_out(ask)
         place = of_system(where.system, where.chips, fail)
         ask = _of(ask, min(where.chips, place.working) * ranks_per_chip)
@@ -140,11 +145,17 @@ def _of(ask: Ask, ranks: int) -> Ask:
     return replace(ask, ranks=ranks)
 
 
+def _by_symmetry(ask: Ask, algorithm: str) -> bool:
+    """Whether so many ranks are simulated by their classes: hierarchies of gathers, one rank a chip."""
+    gathers = ask.kind in ("all_reduce", "all_gather", "reduce_scatter") and ask.ranks_per_chip == 1
+    return gathers and ask.ranks > SYMMETRY and algorithm in ("auto", "hierarchical")
+
+
 def _check_spelled_out(ask: Ask) -> None:
     if ask.ranks > SOON:
         raise UserError(
             "ranks that are played send by send", where="--chips", value=f"{ask.ranks:,}",
-            expected=f"at most {SOON:,}, or --model closed",
+            expected=f"at most {SOON:,}; whole UltraServers with --algorithm hierarchical; or --model closed",
         )  # fmt: skip
 
 

@@ -135,7 +135,7 @@ def made_for(
         met = [k for k, fan in enumerate(fans) if fan > 1]
         shape["levels"] = [round(fans[k]) for k in met]
         if kind in ("all_reduce", "all_gather", "reduce_scatter"):
-            ways = [(_way(kind, shares[k], size), shares[k]) for k in met]
+            ways = [(way_over(kind, shares[k], size), shares[k]) for k in met]
             shape["ways"] = [_through(network, share) or way if way == "ring" else way for way, share in ways]
     if kind.startswith("moe"):
         shape["copies"] = copies
@@ -168,7 +168,7 @@ def channelled(
         return None
     if not np.array_equal(np.sort(placement.chip), np.arange(ranks)):
         return None
-    orders = cycles(network) if ranks == network.chips else []
+    orders = cycles(network, ranks)
     orders = orders or _over_domains(network, ranks, levels, 2 if kind == "all_reduce" else 1)
     if not orders:
         return None
@@ -198,7 +198,7 @@ def paired(shares: Sequence[Share]) -> np.bool_:
     return np.bool_(np.any(closed.paired(Call(kind="all_reduce", size=1.0, shares=tuple(shares)))))
 
 
-def _way(kind: str, share: Share, size: float) -> str:
+def way_over(kind: str, share: Share, size: float) -> str:
     """The best way over one level alone: what ``hierarchical`` of the closed forms picks."""
     if share.level.topology in ("chip", "switch") or share.level.dims == (2,):
         return "mesh"
