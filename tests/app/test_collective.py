@@ -153,7 +153,7 @@ def test_a_million_chips_by_symmetry(trainshed: Runner) -> None:
     assert large["scale"]["fans"] == {"sled": 4, "rack": 18, "ultraserver": 2, "network": 6944}
     assert large["time_s"] == pytest.approx(sum(large["scale"]["stages_s"].values()))
     assert large["lower_bound_s"] < large["time_s"] < 2 * large["scale"]["closed_form_s"]
-    few = trainshed(command.format(3024)).json["result"]
+    few = trainshed(command.format(4608)).json["result"]
     assert few["lower_bound_s"] < few["time_s"] <= large["time_s"]
 
 
@@ -174,11 +174,12 @@ MISTAKES = [
     ("collective all_reduce --bytes 1MiB --on trn2 --model closed --order spread", "flow or packet"),
     ("collective all_reduce --bytes 1MiB --on trn2 --model closed --routing ecmp", "flow or packet"),
     ("collective all_reduce --bytes 1MiB --topology x.toml --set chip.hbm_bandwidth=1TB/s", "--set"),
-    ("collective all_reduce --bytes 1GiB --on trn3-gen2 --chips 999936 --model flow", "50,000"),
+    ("collective all_to_all --bytes 1GiB --on trn3-gen2 --chips 999936 --model flow", "50,000"),
     (
         "collective all_reduce --bytes 1MiB --on trn3-gen2 --chips 3001 --model flow --algorithm hierarchical",
         "whole domains",
     ),
+    ("collective all_reduce --bytes 1MiB --on trn2 --ranks-per-chip 9", "at most 8"),
     ("collective replay --on trn2", "no DIR"),
     ("collective replay missing --on trn2 --order spread --chips 4", "--chips, --order"),
     ("collective replay missing --on trn2", "missing"),

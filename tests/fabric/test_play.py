@@ -33,7 +33,6 @@ def play_one(system: str, chips: int, kind: str, algorithm: str, size: float = 2
         ("trn3-gen2", 144, "all_to_all", "hierarchical"), ("trn3-gen1", 64, "reduce_scatter", "hierarchical"),
         ("trn3-gen2", 288, "all_reduce", "hierarchical"), ("trn2", 16, "all_reduce", "ring"),
         ("trn2", 4, "all_reduce", "ring"), ("trn2", 2, "all_reduce", "mesh"),
-       
         ("trn1", 16, "all_gather", "ring"),
     ],
 )  # fmt: skip

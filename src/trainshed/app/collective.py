@@ -64,6 +64,11 @@ def collective(
         return _on_file(ask, Path(topology), chips, fail)
     assert on is not None
     where = machine(on, chips=chips, set_values=set_values, hardware=hardware)
+    cores = int(float(where.system.chip.cores.value))
+    if cores > 1 and ranks_per_chip > cores:
+        raise UserError(
+            "ranks per chip", where="--ranks-per-chip", value=ranks_per_chip, expected=f"at most {cores}, its cores"
+        )
     given = {"kind": kind, "bytes": ask.size, "system": where.system.name, "chips": where.chips, "model": model,
              "algorithm": algorithm, "ranks_per_chip": ranks_per_chip, "routing": routing, "order": order}  # fmt: skip
     ask = _of(ask, where.chips * ranks_per_chip)

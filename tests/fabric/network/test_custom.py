@@ -142,6 +142,7 @@ def test_the_example_of_the_module_is_true(tmp_path: Path) -> None:
         ('level = "network"', 'level = "net"', "unknown level: 'net'"),
         ("count = 2", "count = 2\ncolour = 3", "unknown key: 'colour'"),
         ("count = 4", "count = 0", "count must be at least 1: 0"),
+        ("count = 4", "count = 1000000000", "count of nodes"),
         ("count = 4", 'count = 4\nnames = ["a"]', "chips named and counted"),
         ('name = "lab"', 'name = "lab"\nspeed = 1', "unknown key: 'speed'"),
         ("[0, 0, 1, 1]", "[0, 0, 1]", r"coordinate of the chips: \[0, 0, 1\]; expected 4 whole numbers"),

@@ -63,6 +63,9 @@ CONSTANTS = {"launch": ("s", 0.0), "hop": ("s", 0.0), "message": ("s", 0.0), "re
 """What a level may say of software: unit, and the value where it does not."""
 _RANGE = re.compile(r"(.+) (\d+)\.\.(\d+)")
 
+#: Nodes of one kind that a file may ask for.
+MOST = 1_000_000
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Custom:
@@ -124,6 +127,14 @@ def _coordinates(table: Table, chips: int) -> dict[str, Ints]:
     return out
 
 
+def _count(entry: Table, default: int | None = None) -> int:
+    """How many; so many that they can be spelled out."""
+    found = entry.integer("count") if default is None else entry.integer("count", default)
+    if found > MOST:
+        raise entry.error("count of nodes", "count", value=found, expected=f"at most {MOST:,}")
+    return found
+
+
 @dataclass
 class _Builder:
     """Nodes and links as they are read."""
@@ -149,7 +160,7 @@ class _Builder:
         """``[chips]``."""
         names = entry.texts("names")
         if not names:
-            names = tuple(f"chip {i}" for i in range(entry.integer("count")))
+            names = tuple(f"chip {i}" for i in range(_count(entry)))
         elif "count" in entry:
             raise entry.error("chips named and counted", "count", value=entry.data["count"], expected="names or count")
         for name in names:
@@ -162,7 +173,7 @@ class _Builder:
         if kind == "chip":
             raise entry.error("kind of a switch", "kind", value=kind, expected="any other word")
         numbered = "count" in entry
-        for i in range(entry.integer("count", 1)):
+        for i in range(_count(entry, 1)):
             self.add(f"{name} {i}" if numbered else name, kind, entry, "name")
         entry.done()
 
