@@ -145,6 +145,21 @@ def test_a_step_is_written_and_replayed(trainshed: Runner, tmp_path: Path) -> No
     assert replayed["time_s"] == pytest.approx(step["step_time_s"], rel=0.01)
 
 
+def test_answers_carry_the_evidence_of_measured_collectives(trainshed: Runner) -> None:
+    def evidence(where: str) -> Any:
+        return trainshed(f"collective all_reduce --bytes 64MiB --model closed --json --on {where}").json["evidence"]
+
+    own = evidence("p5 --chips 8")
+    assert own["carried_from"] is None
+    assert own["comparable_points"] > 40
+    low, high = own["range"]
+    assert low < high
+    trn3 = evidence("trn3-gen2 --chips 144")
+    assert "none was published on trn3's links" in trn3["why"]
+    assert "trn1" in trn3["carried_from"] or "gb200" in trn3["carried_from"]
+    assert "graph" not in trn3["why"]
+
+
 def test_a_million_chips_by_symmetry(trainshed: Runner) -> None:
     command = (
         "collective all_reduce --bytes 1GiB --on trn3-gen2 --chips {} --model flow --algorithm hierarchical --json"

@@ -21,6 +21,7 @@ from trainshed.report.fabric_page import write_page
 from trainshed.report.fabric_trace import write_trace
 from trainshed.report.tables import grids
 from trainshed.report.whole import check_path
+from trainshed.validate.evidence import evidence_of_collective
 
 CLOSED = "closed"
 #: Ranks above which a hierarchy is simulated by symmetry (``fabric.scale``), to the same result.
@@ -85,7 +86,13 @@ def collective(
         if model != CLOSED and chosen in ALGORITHMS[kind]:
             result = _with_links(result, ask, where.system, where.chips, str(chosen))
     sets = {"set_values": where.said["set_values"]} if set_values else {}
-    return replace(result, inputs={**result.inputs, **sets}, assumptions=(*where.assumptions, *result.assumptions))
+    assert isinstance(result.result, dict)
+    known = evidence_of_collective(
+        chip=where.system.chip.name, kind=kind, size=ask.size, value=result.result["time_s"], catalogue=where.catalogue
+    )
+    return replace(
+        result, inputs={**result.inputs, **sets}, assumptions=(*where.assumptions, *result.assumptions), evidence=known
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ import numpy as np
 
 from trainshed.core import Evidence
 from trainshed.hardware import Catalogue
-from trainshed.validate.labels import quantity, speed
+from trainshed.validate.labels import bound_by, quantity, speed
 
 FILE = Path(__file__).parent / "evidence.csv.gz"
 SAMPLE = Path(__file__).parent / "evidence_sample.csv"
@@ -101,6 +101,37 @@ def evidence_for(
         why=why,
         metric=metric,
     )
+
+
+def evidence_of_collective(*, chip: str, kind: str, size: float, value: float, catalogue: Catalogue) -> Evidence:
+    """Evidence of one collective alone, of its chip or of one before it; else of all that were measured.
+
+    Programs that hold collectives (``graph``) are no evidence: most of their time is the launch. Where no chip of the
+    line has enough, as of Trainium2 and 3, Trainium1's few count together with those behind the switches of others.
+    """
+    phase = f"alone {kind if kind.startswith('moe') else bound_by(size)}"
+    line = _line_of(chip, catalogue)
+    alone = {name: [one for one in _index().get((name, "collective", "time"), []) if one.phase.startswith("alone")]
+             for name in line}  # fmt: skip
+    for name in line:
+        for label, lines in _widening(alone[name], phase, "", ""):
+            if len(lines) >= LEAST:
+                carried, where = (name if name != chip else None), f"collective time on {name} ({label})"
+                return _evidence(lines, "time_s", value, carried=carried, why=_why(lines, where, [], carried))
+    own = [one for name in line for one in alone[name]]
+    others = [one for (name, job, what), lines in _index().items() for one in lines
+              if job == "collective" and what == "time" and one.phase == phase and name not in line]  # fmt: skip
+    if not own + others:
+        return Evidence(
+            comparable_points=0, median_abs_error=None, p90_abs_error=None, range=None, carried_from=None,
+            why=f"no collective like this was measured on the line of {chip} or elsewhere", metric="time_s",
+        )  # fmt: skip
+    where = (
+        f"{phase} collectives: {len(own)} of the line of {chip}, {len(others)} behind switches and networks of others"
+    )
+    why = f"none was published on {chip}'s links; {where}"
+    carried = ", ".join(sorted({one.chip for one in own} | {one.chip for one in others}))
+    return _evidence(own + others, "time_s", value, carried=carried, why=why)
 
 
 def together(headline: str, each: Mapping[str, Evidence]) -> Evidence:

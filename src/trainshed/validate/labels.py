@@ -139,6 +139,11 @@ def _message(row: Row) -> str:
     size = row.number("size_bytes")
     if size is None:
         return row.text("collective") or ""
+    return bound_by(size)
+
+
+def bound_by(size: float) -> str:
+    """What bounds a collective of so many bytes: ``latency`` or ``bandwidth``."""
     return "latency" if size <= SMALL_MESSAGE else "bandwidth"
 
 
